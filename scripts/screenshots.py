@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Makes the README's screenshots from recorded data: a real vLLM on a real H100, replayed through the dashboard.
+
+screenshots.py [OUT_DIR]      (default docs/)  → SVG files, made by Textual itself
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tui"))
+
+from qtop.record.convert import import_trace  # noqa: E402
+from qtop.session import Session  # noqa: E402
+from qtop.source.replay import ReplaySource  # noqa: E402
+from qtop.ui.app import QtopApp  # noqa: E402
+from qtop.ui.look import choose  # noqa: E402
+
+SHOTS = (
+    ("dashboard", "recordings/h100-affinity.qtop", (120, 36), 20),
+    ("dashboard-80x24", "recordings/h100-affinity.qtop", (80, 24), 20),
+    ("fixed", "recordings/h100-affinity.qtop", (120, 36), 47),
+)
+"""Name, data under tests/data, terminal size, sample at which to stop."""
+
+
+async def shoot(name: str, data: str, size: tuple[int, int], stop: int, folder: Path) -> None:
+    """Replay a recording to a sample and export the screen."""
+    with tempfile.TemporaryDirectory() as temporary:
+        recording = ROOT / "tests/data" / data
+        if recording.suffix == ".xz":
+            recording = Path(temporary) / "trace.qtop"
+            import_trace(ROOT / "tests/data" / data, recording)
+        source = ReplaySource(recording, speed=25.0)
+        session = Session(source)
+        app = QtopApp(session, choose("truecolor", {"LANG": "C.UTF-8"}))
+        async with app.run_test(size=size) as pilot:
+            for _ in range(2000):
+                await pilot.pause(0.005)
+                if source.ended or source.position >= stop:
+                    break
+            source.pause(True)
+            await pilot.pause(0.3)
+            (folder / f"{name}.svg").write_text(app.export_screenshot(title="qtop"))
+        session.close()
+    print(folder / f"{name}.svg")
+
+
+def main() -> None:
+    """All of them."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data, size, stop in SHOTS:
+        asyncio.run(shoot(name, data, size, stop, folder))
+
+
+if __name__ == "__main__":
+    main()

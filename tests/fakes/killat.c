@@ -1,0 +1,190 @@
+/* LD_PRELOAD: SIGKILL at the N-th call that a change to threads' CPUs is made of, in the process that makes it.
+ *
+ * Counted are the opening, writing and syncing of the journal and of its folder, and every sched_setaffinity; counting
+ * begins when a file named journal.jsonl is first opened for writing. Environment:
+ *   QTOP_KILL_AT=N     die at the N-th (counted from 1); 0 or unset: only tell
+ *   QTOP_KILL_MODE     "before" (default) the call, "after" it, or "torn": a write of which half is done, else before
+ *   QTOP_KILL_LOG=FILE one line for each call: its number and its name, written before anything else happens
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define FDS 4096
+
+static atomic_int armed, calls;
+static atomic_char journal[FDS];
+
+static int mode_is(const char *mode) {
+    const char *given = getenv("QTOP_KILL_MODE");
+    return strcmp(given ? given : "before", mode) == 0;
+}
+
+/* Through syscall(2): the log's own calls must not be counted. */
+static void tell(int number, const char *name) {
+    const char *path = getenv("QTOP_KILL_LOG");
+    if (!path)
+        return;
+    char line[64];
+    int length = snprintf(line, sizeof line, "%d %s\n", number, name);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        syscall(SYS_write, fd, line, (size_t)length);
+        syscall(SYS_close, fd);
+    }
+}
+
+static void die(void) {
+    syscall(SYS_kill, getpid(), SIGKILL);
+    for (;;)
+        pause();
+}
+
+/* Counts a call; true if this is the one. */
+static int reached(const char *name) {
+    const char *at = getenv("QTOP_KILL_AT");
+    int number = atomic_fetch_add(&calls, 1) + 1;
+    tell(number, name);
+    return at && atoi(at) == number;
+}
+
+/* CALL is made unless this is where to die before it. */
+#define AT(name, type, CALL)                                                                                           \
+    do {                                                                                                               \
+        int here = reached(name);                                                                                      \
+        if (here && !mode_is("after"))                                                                                 \
+            die();                                                                                                     \
+        type result = CALL;                                                                                            \
+        if (here)                                                                                                      \
+            die();                                                                                                     \
+        return result;                                                                                                 \
+    } while (0)
+
+static int is_journal(const char *path, int flags) {
+    size_t length = path ? strlen(path) : 0;
+    const char *name = "/journal.jsonl";
+    return length >= strlen(name) && strcmp(path + length - strlen(name), name) == 0 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static int opened(int fd) {
+    if (fd >= 0 && fd < FDS)
+        atomic_store(&journal[fd], 1);
+    return fd;
+}
+
+static int ours(int fd) { return fd >= 0 && fd < FDS && atomic_load(&journal[fd]); }
+
+static int do_open(int folder, const char *path, int flags, mode_t mode) {
+    return (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
+static int open_journal(int folder, const char *path, int flags, mode_t mode) {
+    atomic_store(&armed, 1);
+    AT("open", int, opened(do_open(folder, path, flags, mode)));
+}
+
+static int any_open(int folder, const char *path, int flags, mode_t mode) {
+    return is_journal(path, flags) ? open_journal(folder, path, flags, mode) : do_open(folder, path, flags, mode);
+}
+
+#define MODE_ARGUMENT(flags)                                                                                           \
+    mode_t mode = 0;                                                                                                   \
+    if ((flags) & (O_CREAT | O_TMPFILE)) {                                                                             \
+        va_list list;                                                                                                  \
+        va_start(list, flags);                                                                                         \
+        mode = va_arg(list, mode_t);                                                                                   \
+        va_end(list);                                                                                                  \
+    }
+
+int open(const char *path, int flags, ...) {
+    MODE_ARGUMENT(flags)
+    return any_open(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int folder, const char *path, int flags, ...) {
+    MODE_ARGUMENT(flags)
+    return any_open(folder, path, flags, mode);
+}
+
+int close(int fd) {
+    if (ours(fd))
+        atomic_store(&journal[fd], 0);
+    return (int)syscall(SYS_close, fd);
+}
+
+static ssize_t torn_write(int fd, const void *data, size_t size) {
+    syscall(SYS_write, fd, data, size / 2);
+    die();
+    return -1;
+}
+
+static ssize_t journal_write(int fd, const void *data, size_t size) {
+    int here = reached("write");
+    if (here && mode_is("torn"))
+        return torn_write(fd, data, size);
+    if (here && !mode_is("after"))
+        die();
+    ssize_t done = NEXT(write)(fd, data, size);
+    if (here)
+        die();
+    return done;
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+    return ours(fd) ? journal_write(fd, data, size) : NEXT(write)(fd, data, size);
+}
+
+static ssize_t journal_pwrite(int fd, const void *data, size_t size, off_t at) {
+    AT("pwrite", ssize_t, (ssize_t)syscall(SYS_pwrite64, fd, data, size, at));
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
+    return ours(fd) ? journal_pwrite(fd, data, size, at) : (ssize_t)syscall(SYS_pwrite64, fd, data, size, at);
+}
+
+int fsync(int fd) {
+    if (!atomic_load(&armed))
+        return NEXT(fsync)(fd);
+    AT("fsync", int, NEXT(fsync)(fd));
+}
+
+int fdatasync(int fd) {
+    if (!atomic_load(&armed))
+        return NEXT(fdatasync)(fd);
+    AT("fdatasync", int, NEXT(fdatasync)(fd));
+}
+
+int rename(const char *from, const char *to) {
+    if (!atomic_load(&armed))
+        return NEXT(rename)(from, to);
+    AT("rename", int, NEXT(rename)(from, to));
+}
+
+/* Before the journal is open there is nothing to undo from: one here is the worst that could happen, so it counts. */
+int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set) {
+    AT("sched_setaffinity", int, NEXT(sched_setaffinity)(pid, size, set));
+}
+
+#ifdef __GLIBC__ /* elsewhere these are other names of the same functions */
+int open64(const char *path, int flags, ...) {
+    MODE_ARGUMENT(flags)
+    return any_open(AT_FDCWD, path, flags | O_LARGEFILE, mode);
+}
+
+int openat64(int folder, const char *path, int flags, ...) {
+    MODE_ARGUMENT(flags)
+    return any_open(folder, path, flags | O_LARGEFILE, mode);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { return pwrite(fd, data, size, (off_t)at); }
+#endif

@@ -1,0 +1,171 @@
+"""The journal: what was changed, written and fsync'd before it is changed, so that a killed qtop can still be undone.
+
+One JSON object a line, appended to ``$XDG_STATE_HOME/qtop/journal.jsonl``. A line that a crash cut short is skipped on
+reading; the next append starts a new line. One transaction at a time holds the lock beside
+it; a dead process holds none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qtop.clock import wall
+from qtop.errors import QtopError, Refused
+
+CLOSED_STEPS = ("reverted", "undone", "gone")
+
+
+def state_dir() -> Path:
+    """``$XDG_STATE_HOME/qtop``, made if it is not there, readable by its owner alone."""
+    try:
+        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    except RuntimeError:
+        raise QtopError("cannot write the journal: there is no home folder", "Set XDG_STATE_HOME.") from None
+    folder = Path(base) / "qtop"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise QtopError(
+            f"cannot write the journal: {folder}: {error.strerror}",
+            "Set XDG_STATE_HOME to a folder that you can write.",
+        ) from None
+    return folder
+
+
+@dataclass
+class Change:
+    """One transaction as the journal tells it."""
+
+    txn: str
+    knob: str
+    t: float
+    record: dict[str, Any]
+    """What the knob needs to read back and restore: targets with old and new values."""
+    steps: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Data of later steps, by step."""
+
+    @property
+    def state(self) -> str:
+        """ "open" (qtop ended in the middle), "kept", or "closed" (put back)."""
+        if any(step in CLOSED_STEPS for step in self.steps):
+            return "closed"
+        return "kept" if "kept" in self.steps else "open"
+
+
+class Journal:
+    """Append-only; every append is on disk when the call returns."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or state_dir() / "journal.jsonl"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the right to change things; Refused while another qtop holds it."""
+        try:
+            fd = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise QtopError(f"cannot lock the journal {self.path}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(
+                    "another qtop is changing something right now", "Wait for it to end, then try again."
+                ) from None
+            except OSError as error:
+                raise QtopError(f"cannot lock the journal {self.path}: {error.strerror}") from None
+            yield
+        finally:
+            os.close(fd)
+
+    def begin(self, knob: str, record: dict[str, Any]) -> str:
+        """Write down a change that is about to be made; gives its id."""
+        txn = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+        self.append(txn, "begin", knob=knob, record=record)
+        return txn
+
+    def append(self, txn: str, step: str, **data: Any) -> None:
+        """One line more, on disk before this returns; QtopError when it cannot be written."""
+        line = json.dumps({"schema": 1, "txn": txn, "step": step, "t": wall(), **data}, separators=(",", ":"))
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                size = os.fstat(fd).st_size
+                # A crash may have cut the last line: keep ours apart from it.
+                cut = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                payload = (("\n" if cut else "") + line + "\n").encode()
+                while payload:
+                    payload = payload[os.write(fd, payload) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            if size == 0:
+                self._sync_folder()
+        except OSError as error:
+            raise QtopError(
+                f"cannot write the journal {self.path}: {error.strerror}", "Nothing more is changed."
+            ) from None
+
+    def _sync_folder(self) -> None:
+        """A new file's name is on disk only once its folder is."""
+        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def changes(self) -> list[Change]:
+        """All changes, oldest first; lines that cannot be read are skipped."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise QtopError(f"cannot read the journal {self.path}: {error.strerror}") from None
+        found: dict[str, Change] = {}
+        for line in lines:
+            entry = _parse(line)
+            if entry is None:
+                continue
+            txn, step = entry["txn"], entry["step"]
+            if step == "begin":
+                found[txn] = Change(txn, entry["knob"], entry["t"], entry["record"])
+            change = found.get(txn)
+            if change is None:
+                continue
+            change.steps.append(step)
+            if step == "extended":
+                change.record = entry["record"]
+            elif step != "begin":
+                change.notes[step] = {k: v for k, v in entry.items() if k not in ("schema", "txn", "step")}
+        return list(found.values())
+
+    def in_force(self) -> list[Change]:
+        """Changes that undo has something to do with, the latest first."""
+        return [change for change in reversed(self.changes()) if change.state != "closed"]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The line as an entry, or None where it is cut, damaged or not one of ours."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("txn"), str):
+        return None
+    wanted: dict[str, type | tuple[type, ...]] = {"step": str}
+    if entry.get("step") == "begin":
+        wanted |= {"knob": str, "t": (int, float), "record": dict}
+    elif entry.get("step") == "extended":
+        wanted |= {"record": dict}
+    return entry if all(isinstance(entry.get(key), kind) for key, kind in wanted.items()) else None

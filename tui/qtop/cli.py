@@ -1,0 +1,251 @@
+"""One command; each verb imports what it needs when it runs, so that ``--help`` and ``--version`` cost nothing."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from qtop import __version__
+from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
+from qtop.verbs.terminal import drop_output, prepare, say
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+EPILOG = """\
+exit codes:
+  0  fine
+  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed
+  2  usage or input error
+  3  could not reach what was asked for (no such server, process or file of a server)
+  130, 143, 129  ended by Ctrl-C, SIGTERM, SIGHUP; 141  the reader of the output went away
+
+environment: QTOP_API_KEY (sent to the server, never shown or recorded), XDG_CONFIG_HOME, XDG_STATE_HOME.
+settings:    $XDG_CONFIG_HOME/qtop/config.toml (`qtop config` prints an example)
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says one line and where the help is, instead of the whole usage; takes no abbreviations, which a later option
+    would make ambiguous."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        self.exit(EXIT_USAGE, f"qtop: {line[:400]}. Try `{self.prog} --help`.\n")
+
+
+def _common() -> _Parser:
+    """Options that stand before or after the verb; suppressed defaults keep one place from undoing the other."""
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("which server")
+    group.add_argument("--url", metavar="URL", help="watch the server at this address (host:port will do)")
+    group.add_argument("--pid", type=_pid, metavar="PID", help="watch the server of this process")
+    group.add_argument("--api-key-file", metavar="FILE", help="file with the server's API key (or QTOP_API_KEY)")
+    group.add_argument("--ca", metavar="FILE", help="trust this certificate (PEM)")
+    group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+    common.add_argument(
+        "--interval", type=_interval, metavar="S", help="seconds between samples, 0.1 to 60 (default 1)"
+    )
+    return common
+
+
+def _pid(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"not a process number: {text}")
+    return int(text)
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 60.0:
+        raise argparse.ArgumentTypeError(f"must be 0.1 to 60 seconds, not {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 86_400.0 * 7:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+    return value
+
+
+def _speed(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 1000.0:
+        raise argparse.ArgumentTypeError(f"must be 0.01 to 1000, not {text}")
+    return value
+
+
+def _whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"must be 1 to {most}, not {text}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1000)
+
+
+def _tokens(text: str) -> int:
+    return _whole(text, 4096)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole interface."""
+    common = _common()
+    parser = _Parser(
+        prog="qtop",
+        description="What holds your local LLM server back, in one line, and the remedy on one key. "
+        "Without a verb: the dashboard.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"qtop {__version__}")
+    verbs: argparse._SubParsersAction[_Parser] = parser.add_subparsers(
+        dest="verb", metavar="VERB", title="verbs", parser_class=_Parser
+    )
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+
+    one = verb("snapshot", "one reading of everything")
+    one.add_argument("--json", action="store_true", help="print one JSON document (always so)")
+    one.add_argument("--from", dest="source", metavar="FILE", help="the last reading of a recording instead")
+    one = verb("doctor", "watch for some seconds, say what holds the server back")
+    one.add_argument("--seconds", type=_seconds, default=12.0, metavar="N", help="how long to watch (default 12)")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one.add_argument("--from", dest="source", metavar="FILE", help="diagnose a whole recording instead")
+    one = verb("record", "record without a terminal")
+    one.add_argument("-o", "--output", required=True, metavar="FILE", help="the recording to write (.qtop)")
+    one.add_argument("--seconds", type=_seconds, metavar="N", help="stop after so long (default: until Ctrl-C)")
+    one.add_argument("--force", action="store_true", help="overwrite FILE")
+    one = verb("replay", "the dashboard on a recording")
+    one.add_argument("file", metavar="FILE")
+    one.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="times real time (default 1)")
+    one = verb("bundle", "a recording with its diagnosis in one file, for a bug report")
+    one.add_argument("file", metavar="FILE")
+    one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
+    one.add_argument("--force", action="store_true", help="overwrite OUT")
+    one = verb("probe", "stream a test prompt and time it")
+    one.add_argument("--prompt", metavar="TEXT", help="a text of your own (default: a short built-in one)")
+    one.add_argument("--max-tokens", type=_tokens, default=None, metavar="N", help="tokens to generate at most (64)")
+    one.add_argument("--requests", type=_count, default=1, metavar="N", help="how many, one after the other (1)")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("actions", "what could be changed now, without changing it")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("apply", "change a setting live: measured, kept if better, else put back")
+    one.add_argument("knob", metavar="KNOB[=VALUE]", help="for example cpu-affinity or cpu-affinity=0-7")
+    one.add_argument("--dry-run", action="store_true", help="show the preview and stop")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    one.add_argument("--no-measure", action="store_true", help="send no test prompts; keep it unmeasured")
+    one.add_argument("--keep", action="store_true", help="keep it even if nothing gets better")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("undo", "put the latest change back, also one that a killed qtop began")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("journal", "what qtop changed, and what became of it")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("rules", "the rules, or the page of one")
+    one.add_argument("rule", nargs="?", metavar="ID")
+    one = verb("demo", "start a small real server and watch it")
+    one.add_argument("--headless", action="store_true", help="no terminal: print one JSON document")
+    one.add_argument("--seconds", type=_seconds, default=20.0, metavar="N", help="how long, with --headless (20)")
+    one.add_argument("--threads", type=_count, default=None, metavar="N", help="compute threads of the server")
+    verb("config", "print where the settings file lies and an example of it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code. No traceback reaches a user."""
+    prepare()
+    try:
+        try:
+            return _dispatch(build_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()  # here, where a reader that went away can be dealt with, and not at the exit
+    except SystemExit as stop:  # argparse: --help, --version, or a usage error
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except QtopError as error:
+        say(f"qtop: {error}")
+        return error.exit_code
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args and isinstance(stop.args[0], signal.Signals) else signal.SIGINT
+        say("qtop: interrupted" if number is signal.SIGINT else f"qtop: ended by {number.name}")
+        return 128 + number
+    except BrokenPipeError:
+        drop_output()
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """One line for an error that nobody caught: a disk that is full under the output, or a fault of qtop's."""
+    if isinstance(error, OSError) and error.errno in _OUTPUT_ERRORS and error.filename is None:
+        drop_output()
+        say(f"qtop: cannot write the output: {os.strerror(error.errno or 0)}")
+        return EXIT_FINDING
+    if os.environ.get("QTOP_DEBUG"):
+        raise error
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    say(f"qtop: internal error: {told[:200]}. Please report it; QTOP_DEBUG=1 shows where.")
+    return EXIT_USAGE
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    verb = args.verb
+    if verb in (None, "replay"):  # somebody waits for a screen
+        from qtop.startup import hurry
+
+        hurry()
+    from qtop.config import EXAMPLE, Settings, config_path, load
+
+    if verb == "config":
+        print(f"# {config_path()}\n{EXAMPLE}", end="")
+        return 0
+    # What looks at the past or puts things back must not fail for want of a settings file that can be read.
+    settings = Settings() if verb in ("rules", "undo", "journal") or getattr(args, "source", None) else load()
+    if verb in ("snapshot", "doctor", "rules"):
+        from qtop.verbs import look
+
+        return {"snapshot": look.snapshot, "doctor": look.doctor, "rules": look.rules}[verb](args, settings)
+    if verb == "record":
+        from qtop.verbs.record import record
+
+        return record(args, settings)
+    if verb == "bundle":
+        from qtop.verbs.bundle import bundle
+
+        return bundle(args, settings)
+    if verb == "probe":
+        from qtop.verbs.probe import probe
+
+        return probe(args, settings)
+    if verb in ("actions", "apply", "undo", "journal"):
+        from qtop.verbs import change
+
+        table = {"actions": change.actions, "apply": change.apply, "undo": change.undo, "journal": change.journal}
+        return table[verb](args, settings)
+    if verb == "demo":
+        from qtop.verbs.demo import demo
+
+        return demo(args, settings)
+    from qtop.verbs.dashboard import dashboard, replay
+
+    return replay(args, settings) if verb == "replay" else dashboard(args, settings)

@@ -1,0 +1,102 @@
+"""The Prometheus text format, read fast: a scrape of 60 KB every second must cost next to nothing.
+
+Format: prometheus.io/docs/instrumenting/exposition_formats (text version 0.0.4); OpenMetrics' exemplars and EOF marker
+are passed over. Histogram buckets are series like all others.
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+
+CACHE_LIMIT = 20_000
+"""Series heads remembered between scrapes; a vLLM has 400. Beyond it the cache starts anew."""
+
+_LABELS = r'\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\}'
+_SAMPLE = re.compile(
+    rf"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?P<labels>{_LABELS})?[ \t]+(?P<value>[^\s_]+)"
+    r"(?:[ \t]+-?[0-9.]+)?[ \t]*(?:#.*)?\r?"  # a timestamp, an exemplar
+)
+_KEY = re.compile(rf"[a-zA-Z_:][a-zA-Z0-9_:]*(?:{_LABELS})?")
+
+_DROPPED = ""
+_interned: dict[str, str] = {}
+
+
+def parse(text: str, prefixes: tuple[str, ...], *, cut: bool = False) -> dict[str, float]:
+    """The series whose name begins with one of ``prefixes``: "name{labels}" exactly as written, to value.
+
+    Left out: comments, ``_created`` series (they hold no measurement), values that are not finite, lines that are not
+    samples; of a ``cut`` text the last, unfinished line. Keys are the same objects from one scrape to the next.
+    ValueError when the text is no exposition at all (a web page, JSON).
+    """
+    if cut:
+        text = text[: text.rfind("\n") + 1]
+    _refuse_foreign(text)
+    known = _interned
+    series: dict[str, float] = {}
+    for line in text.split("\n"):
+        if not line.startswith(prefixes):
+            continue
+        head, _, value = line.rpartition(" ")
+        key = known.get(head)
+        if key is None:
+            key, value = _first_seen(line, head, value)
+        if not key:
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if isfinite(number):
+            series[key] = number
+    if not series:
+        _refuse_prose(text)
+    return series
+
+
+def _first_seen(line: str, head: str, value: str) -> tuple[str, str]:
+    """The key and value of a line whose head is not in the cache; remembers the head if it is nothing but a key."""
+    sample = _SAMPLE.fullmatch(line)
+    if sample is None:
+        return _DROPPED, ""
+    name = sample["name"]
+    key = _DROPPED if name.endswith("_created") else name + (sample["labels"] or "")
+    value = sample["value"]
+    if _KEY.fullmatch(head):  # not so with a timestamp or an exemplar: such a line is matched each time
+        if len(_interned) >= CACHE_LIMIT:
+            _interned.clear()
+        _interned[head] = key
+        key = _interned[head]
+    return key, value
+
+
+def _start(text: str) -> str:
+    return text[:512].lstrip("\ufeff \t\r\n")[:1]
+
+
+def _refuse_foreign(text: str) -> None:
+    start = _start(text)
+    if start == "<":
+        raise ValueError("not metrics: looks like HTML")
+    if start in ("{", "["):
+        raise ValueError("not metrics: looks like JSON")
+
+
+def _refuse_prose(text: str) -> None:
+    """Nothing was kept: right for an exposition of other series and for an empty one, wrong for any other text."""
+    lines = [x for x in text[:65_536].split("\n") if x.strip()]
+    if lines and not any(x.startswith("#") or _SAMPLE.fullmatch(x) for x in lines):
+        raise ValueError("not metrics: no line of it is a sample")
+
+
+def first_prefix(text: str, prefixes: tuple[str, ...]) -> str | None:
+    """The first of ``prefixes`` that begins a sample or a TYPE line; None without one, or for a web page."""
+    if _start(text) == "<":
+        return None
+    for line in text.split("\n"):
+        name = line.removeprefix("# TYPE ").removeprefix("# HELP ")
+        for prefix in prefixes:
+            if name.startswith(prefix):
+                return prefix
+    return None

@@ -1,0 +1,134 @@
+"""QT201: the threads that hold everything up are runnable and get no CPU, because others run there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from qtop.diagnose.rule import Answer, Clear, Enter, Evidence, Observed, Remedy
+from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, sched_of, thread_name
+from qtop.model.frame import Frame, GpuView, HostView, QuotaView, SchedView, ThreadView
+from qtop.sample import Absent, cpulist
+from qtop.units import percent
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWaitsForCpu:
+    """Δrun_delay/Δwall of the critical threads, less what the cgroup's quota throttled."""
+
+    id: str = "QT201"
+    title: str = "engine waits for CPU"
+    enter: tuple[Enter, ...] = ENTER
+    clear: Clear = CLEAR
+
+    def look(self, frame: Frame) -> Answer:
+        """The longest contended wait among the critical threads."""
+        sched = sched_of(frame)
+        if not isinstance(sched, SchedView):
+            return sched
+        worst = max(sched.critical, key=lambda thread: thread.contended)
+        return Observed(
+            value=worst.contended,
+            headline=_headline(frame, sched, worst),
+            evidence=_evidence(frame, sched, worst),
+            remedies=_remedies(sched, worst),
+            reason=_reason(sched, worst),
+        )
+
+
+RULE = EngineWaitsForCpu()
+
+
+def _headline(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
+    text = f"ENGINE WAITS FOR CPU {percent(worst.contended)} of the time"
+    others = sched.competitors
+    cpus = cpulist.parse_or_empty(worst.allowed)
+    where = "the CPUs"
+    if cpus:
+        where = f"core {worst.allowed}" if len(cpus) == 1 else f"cores {worst.allowed}"
+    if not isinstance(others, Absent) and others:
+        text += f" — {_who(others_named(sched))} on {where} too"
+    elif cpus and len(cpus) < _host_cpus(frame):
+        text += f" — it may use only {where} of {_host_cpus(frame)}"
+    if not isinstance(frame.gpus, Absent) and frame.gpus and not isinstance(frame.gpus[0].util, Absent):
+        text += f"; GPU {percent(frame.gpus[0].util)} busy"
+    return text
+
+
+def others_named(sched: SchedView) -> Counter[str]:
+    """Competitors by name."""
+    return Counter() if isinstance(sched.competitors, Absent) else Counter(one.comm for one in sched.competitors)
+
+
+def _who(names: Counter[str]) -> str:
+    top = ", ".join(name if times == 1 else f"{name} ×{times}" for name, times in names.most_common(2))
+    rest = sum(names.values()) - sum(times for _, times in names.most_common(2))
+    return f"{top} and {rest} more" if rest else top
+
+
+def _evidence(frame: Frame, sched: SchedView, worst: ThreadView) -> tuple[Evidence, ...]:
+    lines = [
+        Evidence(f"run-queue wait of {thread_name(worst)}", worst.contended, "of wall time", ENTER[0].at, SOURCE),
+        Evidence("it runs", worst.run, "of wall time", None, f"/proc/{worst.pid}/task/{worst.tid}/schedstat"),
+    ]
+    for thread in sched.critical:
+        if thread is not worst:
+            lines.append(Evidence(f"wait of {thread_name(thread)}", thread.contended, "of wall time"))
+    if not isinstance(worst.wait_ms, Absent):
+        lines.append(Evidence("mean wait for each dispatch", worst.wait_ms, "ms"))
+    lines.append(_throttle_line(sched, worst))
+    lines.append(Evidence("CPUs it may use", worst.allowed or "not recorded", ""))
+    if not isinstance(sched.cpuset, Absent):
+        lines.append(Evidence("CPUs its cgroup allows", sched.cpuset, ""))
+    if isinstance(sched.competitors, Absent):
+        lines.append(Evidence("competitors", str(sched.competitors), ""))
+    else:
+        for other in sched.competitors[:4]:
+            lines.append(Evidence(f"{other.comm} ({other.pid}) on CPU {other.cpus}", other.share, "of a CPU"))
+    if isinstance(frame.host, HostView) and not isinstance(frame.host.psi_cpu, Absent):
+        lines.append(
+            Evidence("CPU pressure on the host", frame.host.psi_cpu, "of wall time", None, "/proc/pressure/cpu")
+        )
+    if not isinstance(frame.gpus, Absent):
+        lines += [_gpu_line(gpu) for gpu in frame.gpus[:1] if not isinstance(gpu.util, Absent)]
+    return tuple(lines)
+
+
+def _gpu_line(gpu: GpuView) -> Evidence:
+    return Evidence(
+        f"GPU {gpu.index} has a kernel running", gpu.util if isinstance(gpu.util, float) else None, "of the time"
+    )
+
+
+def _throttle_line(sched: SchedView, worst: ThreadView) -> Evidence:
+    name = "of its wait, throttled by its cgroup's quota"
+    if isinstance(sched.quota, Absent):
+        return Evidence(name, str(sched.quota), "")
+    if sched.quota is None:
+        return Evidence("CPU quota of its cgroup", "none", "")
+    return Evidence(name, worst.throttled, "of wall time", None, "cpu.stat of its cgroup")
+
+
+def _reason(sched: SchedView, worst: ThreadView) -> str:
+    if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended and worst.wait >= ENTER[0].at:
+        return f"it waits {percent(worst.wait)}, but its cgroup's quota explains {percent(worst.throttled)}: see QT202"
+    if worst.contended >= ENTER[0].at and not _remedies(sched, worst):
+        return "it may already use every CPU that its cgroup allows: move or stop the processes beside it"
+    return ""
+
+
+def _remedies(sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
+    """Affinity helps only where the cgroup allows a CPU that the thread may not use; if that is unknown, the knob
+    finds out."""
+    if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended:
+        return ()
+    allowed = cpulist.parse_or_empty(worst.allowed)
+    if isinstance(sched.cpuset, Absent):
+        return () if not allowed else (Remedy("cpu-affinity", "widen affinity"),)
+    if allowed and cpulist.parse_or_empty(sched.cpuset) <= allowed:
+        return ()
+    return (Remedy("cpu-affinity", "widen affinity"),)
+
+
+def _host_cpus(frame: Frame) -> int:
+    return frame.host.cpus if isinstance(frame.host, HostView) else 0

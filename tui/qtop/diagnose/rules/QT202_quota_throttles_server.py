@@ -1,0 +1,54 @@
+"""QT202: the CPU quota of the server's cgroup stops its critical threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed
+from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, sched_of, thread_name
+from qtop.model.frame import Frame, SchedView
+from qtop.sample import Absent
+from qtop.units import percent
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaThrottlesServer:
+    """The part of the critical threads' waiting that the quota explains, as a share of wall time."""
+
+    id: str = "QT202"
+    title: str = "CPU quota throttles the server"
+    enter: tuple[Enter, ...] = ENTER
+    clear: Clear = CLEAR
+
+    def look(self, frame: Frame) -> Answer:
+        """The longest throttled wait among the critical threads."""
+        sched = sched_of(frame)
+        if not isinstance(sched, SchedView):
+            return sched
+        quota = sched.quota
+        if isinstance(quota, Absent):
+            return CannotTell(f"the CPU quota of its cgroup: {quota}")
+        if quota is None:
+            return NotApplicable("its cgroup has no CPU quota")
+        worst = max(sched.critical, key=lambda thread: thread.throttled)
+        lines = [
+            Evidence(f"throttled wait of {thread_name(worst)}", worst.throttled, "of wall time", ENTER[0].at, SOURCE),
+            Evidence("quota", quota.cores, "CPUs", None, quota.path),
+        ]
+        if not isinstance(quota.throttled, Absent):
+            lines.append(Evidence("throttled, summed over CPUs", quota.throttled, "s a second", None, "cpu.stat"))
+        if not isinstance(quota.periods_throttled, Absent):
+            lines.append(Evidence("enforcement periods that ended throttled", quota.periods_throttled, "of periods"))
+        if not isinstance(sched.cpu, Absent):
+            lines.append(Evidence("CPU the server uses", sched.cpu, "CPUs"))
+        return Observed(
+            value=worst.throttled,
+            headline=(
+                f"CPU QUOTA STOPS THE SERVER {percent(worst.throttled)} of the time — its cgroup may use "
+                f"{quota.cores:g} CPUs; raise the quota (docker update --cpus, CPUQuota=), affinity is no cure"
+            ),
+            evidence=tuple(lines),
+        )
+
+
+RULE = QuotaThrottlesServer()

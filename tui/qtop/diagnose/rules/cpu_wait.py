@@ -1,0 +1,35 @@
+"""What QT201 and QT202 share: the critical thread that waits longest, and what stands in the way of knowing."""
+
+from __future__ import annotations
+
+from qtop.diagnose.rule import CannotTell, Clear, Enter, NotApplicable, Severity
+from qtop.model.frame import Frame, SchedView, ThreadView
+from qtop.sample import Absent, Why
+
+SOURCE = "measured: healthy ≤ 0.06, smallest real case 0.25 of wall time (H100 with vLLM, llama.cpp on 2 cores)"
+ENTER = (
+    Enter(Severity.WARNING, at=0.10, seconds=8.0, of=10.0),
+    Enter(Severity.CRITICAL, at=0.20, seconds=3.0, of=3.0),
+)
+CLEAR = Clear(below=0.05, seconds=10.0)
+
+NAMES = {"engine": "EngineCore's main thread", "api": "the API server's main thread"}
+
+
+def thread_name(thread: ThreadView) -> str:
+    """How a person calls this thread."""
+    return NAMES.get(thread.role, f"thread {thread.comm} ({thread.tid})")
+
+
+def sched_of(frame: Frame) -> SchedView | CannotTell | NotApplicable:
+    """The scheduling view, or what to say when there is none."""
+    if isinstance(frame.server, Absent) and frame.server.why is not Why.NOT_RECORDED:
+        return CannotTell(frame.server.detail or "no server")
+    sched = frame.sched
+    if isinstance(sched, SchedView):
+        return sched
+    if sched.why is Why.NOT_HERE:
+        return CannotTell(sched.detail or "not on this host")
+    if sched.why is Why.NOT_YET:
+        return CannotTell(sched.detail or "needs two readings")
+    return CannotTell(str(sched))

@@ -1,0 +1,232 @@
+"""Samples to frames, deterministic: live and replay run the same code, so a better rule re-diagnoses an old recording.
+
+A section that a slow collector did not refresh keeps the view derived from its last two distinct readings; it is marked
+stale by the source, never by guessing here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
+
+from qtop.model import roofline
+from qtop.model.engines import engine_view, waterfall
+from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
+from qtop.model.gpu import gpu_views
+from qtop.model.sched import host_view, sched_view
+from qtop.model.series import rate, totals_of
+from qtop.sample import (
+    NOT_YET,
+    Absent,
+    EngineSample,
+    GpuSection,
+    HostSample,
+    OwnSample,
+    Reading,
+    Sample,
+    ServerInfo,
+    ServerProcs,
+    WakeupSample,
+    Why,
+)
+from qtop.sample.series import split_series
+
+WINDOW_S = 30.0
+"""Span of the waterfall."""
+WAKEUP_S = 10.0
+
+
+class _Stamped(Protocol):
+    @property
+    def at(self) -> float: ...
+
+
+S = TypeVar("S", bound=_Stamped)
+
+
+class _Pair(Generic[S]):
+    """The last two distinct readings of a section."""
+
+    def __init__(self) -> None:
+        self.old: S | None = None
+        self.new: S | None = None
+
+    def push(self, reading: S | Absent) -> bool:
+        """Take a reading; True if it is a new one. An absent one breaks the chain: no rate across a gap."""
+        if isinstance(reading, Absent):
+            self.old = self.new = None
+            return False
+        if self.new is not None and reading.at == self.new.at:
+            return False
+        self.old, self.new = self.new, reading
+        return True
+
+
+class Deriver:
+    """Feed it samples in order; it gives one frame each."""
+
+    def __init__(self) -> None:
+        self._t: float | None = None
+        self._engine: _Pair[EngineSample] = _Pair()
+        self._procs: _Pair[ServerProcs] = _Pair()
+        self._host: _Pair[HostSample] = _Pair()
+        self._gpu: _Pair[GpuSection] = _Pair()
+        self._own: _Pair[OwnSample] = _Pair()
+        self._window: deque[EngineSample] = deque()
+        self._late: deque[tuple[float, tuple[int, ...]]] = deque()
+        self._identity: tuple[object, ...] = ()
+        self._frame = Frame(0.0, 0.0)
+
+    def push(self, sample: Sample) -> Frame:
+        """The frame of this sample."""
+        dt = max(0.0, sample.t - self._t) if self._t is not None else 0.0
+        self._t = sample.t
+        engine = sample.server.engine if isinstance(sample.server, ServerInfo) else "unknown"
+        self._watch_identity(sample.server)
+        host = self._host_view(sample)
+        self._frame = replace(
+            self._frame,
+            t=sample.t,
+            dt=dt,
+            server=sample.server,
+            host=host,
+            engine=self._engine_view(sample, engine),
+            sched=self._sched_view(sample, engine),
+            gpus=self._gpu_views(sample),
+            gpus_lost={} if isinstance(sample.gpu, Absent) else sample.gpu.lost,
+            wakeup=self._wakeup_view(sample.t, sample.wakeup),
+            own=self._own_view(sample.own),
+        )
+        self._frame = replace(
+            self._frame,
+            waterfall=self._waterfall(engine),
+            kv_tokens=_kv_capacity(sample),
+            roofline_tok_s=self._roofline(self._frame, sample),
+        )
+        return self._frame
+
+    def _watch_identity(self, server: ServerInfo | Absent) -> None:
+        """A server that was replaced or started anew shares no counters with the one before."""
+        identity: tuple[object, ...] = ()
+        if isinstance(server, ServerInfo):
+            identity = (server.engine, _plain(server.url), _plain(server.pid), _plain(server.started))
+        if identity != self._identity:
+            self._identity = identity
+            self._engine, self._procs = _Pair(), _Pair()
+            self._window.clear()
+
+    def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
+        fresh = self._engine.push(sample.engine)
+        if isinstance(sample.engine, Absent):
+            self._window.clear()
+            return sample.engine
+        if not fresh:
+            return self._frame.engine
+        if self._engine.old is not None and _restarted(self._engine.old, sample.engine):
+            self._window.clear()
+        self._window.append(sample.engine)
+        while len(self._window) > 2 and sample.engine.at - self._window[1].at >= WINDOW_S:
+            self._window.popleft()
+        return engine_view(engine, self._engine.old, sample.engine)
+
+    def _sched_view(self, sample: Sample, engine: str) -> SchedView | Absent:
+        fresh = self._procs.push(sample.procs)
+        if isinstance(sample.procs, Absent):
+            return sample.procs
+        if not fresh or self._procs.new is None:
+            return self._frame.sched
+        return sched_view(self._procs.old, self._procs.new, engine, (self._host.old, self._host.new))
+
+    def _host_view(self, sample: Sample) -> HostView | Absent:
+        fresh = self._host.push(sample.host)
+        if isinstance(sample.host, Absent):
+            return sample.host
+        return host_view(self._host.old, sample.host) if fresh else self._frame.host
+
+    def _gpu_views(self, sample: Sample) -> tuple[GpuView, ...] | Absent:
+        fresh = self._gpu.push(sample.gpu)
+        if isinstance(sample.gpu, Absent):
+            return sample.gpu
+        return gpu_views(self._gpu.old, sample.gpu) if fresh else self._frame.gpus
+
+    def _wakeup_view(self, t: float, wakeup: WakeupSample | Absent) -> WakeupView | Absent:
+        if isinstance(wakeup, Absent):
+            self._late.clear()
+            return wakeup
+        self._late.append((t, wakeup.late_us))
+        while self._late and t - self._late[0][0] >= WAKEUP_S:
+            self._late.popleft()
+        late = sorted(value / 1000.0 for _, values in self._late for value in values)
+        few = Absent(Why.NOT_YET, "too few readings")
+        if not late:
+            return WakeupView(few, few, few, 0)
+        p95 = late[int(0.95 * (len(late) - 1))] if len(late) >= 40 else few
+        return WakeupView(late[len(late) // 2], p95, late[-1], len(late))
+
+    def _own_view(self, own: OwnSample | Absent) -> OwnView | Absent:
+        fresh = self._own.push(own)
+        if isinstance(own, Absent):
+            return own
+        old = self._own.old
+        if not fresh:
+            return self._frame.own
+        seconds = own.at - old.at if old is not None else 0.0
+        cpu = rate(NOT_YET if old is None else old.cpu_ns, own.cpu_ns, seconds)
+        return OwnView(
+            cpu=cpu if isinstance(cpu, Absent) else cpu / 1e9,
+            rss_bytes=own.rss_bytes,
+            tty_bytes_s=rate(NOT_YET if old is None else old.tty_bytes, own.tty_bytes, seconds),
+            lag_ms=own.lag_ms,
+        )
+
+    def _waterfall(self, engine: str) -> Waterfall | Absent:
+        if len(self._window) < 2:
+            return NOT_YET
+        return waterfall(engine, self._window[0], self._window[-1])
+
+    def _roofline(self, frame: Frame, sample: Sample) -> Reading[float]:
+        """The bound for the present batch. KV use counts the tokens held where the pool's size is known."""
+        unknown = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
+        if isinstance(frame.server, Absent) or isinstance(frame.server.model, Absent):
+            return unknown
+        shape = roofline.shape_of(frame.server.model)
+        if shape is None or isinstance(frame.gpus, Absent) or not frame.gpus or isinstance(frame.engine, Absent):
+            return unknown
+        running, kv_use = frame.engine.running, frame.engine.kv_use
+        name = frame.gpus[0].name
+        bandwidth = roofline.bandwidth_of(name) if isinstance(name, str) else None
+        if bandwidth is None or isinstance(running, Absent):
+            return unknown
+        if running <= 0:
+            return Absent(Why.NOT_YET, "no request is running")
+        capacity = _kv_capacity(sample)
+        held = 0.0 if isinstance(kv_use, Absent) or isinstance(capacity, Absent) else kv_use * capacity
+        return roofline.bound(shape, bandwidth, running, held)
+
+
+def _kv_capacity(sample: Sample) -> Reading[float]:
+    """Tokens in the KV pool, from the labels of vLLM's cache_config_info."""
+    if isinstance(sample.engine, Absent):
+        return sample.engine
+    for key in sample.engine.series:
+        if key.startswith("vllm:cache_config_info{"):
+            labels = split_series(key)[1]
+            tokens = labels.get("kv_cache_size_tokens", "")
+            if tokens.isdigit():
+                return float(tokens)
+            blocks, size = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
+            if blocks.isdigit() and size.isdigit():
+                return float(blocks) * float(size)
+    return Absent(Why.UNSUPPORTED, "the server does not tell the size of its KV pool")
+
+
+def _restarted(old: EngineSample, new: EngineSample) -> bool:
+    """True when a token counter fell."""
+    names = ("vllm:generation_tokens_total", "llamacpp:n_decode_total", "llamacpp:prompt_tokens_total")
+    before, now = totals_of(old.series).total(*names), totals_of(new.series).total(*names)
+    return not isinstance(before, Absent) and not isinstance(now, Absent) and now < before
+
+
+def _plain(reading: object) -> object:
+    return None if isinstance(reading, Absent) else reading

@@ -1,0 +1,238 @@
+"""From stamps to figures: what one streamed answer shows about its server. Pure; all stamps are monotonic seconds.
+
+Definitions. Client queue t_send - t_due. TTFT t_first - t_send, where t_first is the first non-empty content or
+reasoning delta. TTFO the same for the first delta that is not reasoning. Gaps: between successive output events; they
+are inter-token latencies (ITL) while an event is a token, and inter-chunk (ICL) where ``usage`` counts more tokens than
+there were events. TPOT (t_last - t_first) / (n - 1), n from ``usage``. E2E t_end - t_send. ``tokens_per_s`` is
+1000 / TPOT: decoding speed, prefill left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import msgspec
+
+P90_NEEDS = 10
+P99_NEEDS = 100
+OWN_SHARE = 0.01
+"""The probe's own delays are noted from this share of what it measured on."""
+BUNCHED_MS = 0.1
+"""No server makes tokens this fast one at a time: a shorter gap means that events arrived together."""
+
+
+class Stamps(msgspec.Struct, frozen=True):
+    """When things happened to one request, in monotonic seconds; ``events`` are the deltas that carried text."""
+
+    t_due: float
+    t_send: float
+    t_end: float
+    events: tuple[float, ...] = ()
+    silent: tuple[float, ...] = ()
+    """Deltas with empty text that open neither nor close the answer: vLLM sends one for a token whose bytes do not make
+    up a whole character yet."""
+    t_first_output: float | None = None
+    """First delta that is not reasoning."""
+
+    @property
+    def t_first(self) -> float | None:
+        """The first non-empty content or reasoning delta."""
+        return self.events[0] if self.events else None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts as the server gave them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class GapSummary(msgspec.Struct, frozen=True):
+    """Summary of the gaps of one answer, in ms; p90 from 10 gaps on and p99 from 100, otherwise None."""
+
+    n: int
+    mean: float
+    p50: float
+    p90: float | None
+    p99: float | None
+    max: float
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One test request. A figure that could not be had is None, and ``notes`` says why under the figure's name."""
+
+    ok: bool
+    error: str = ""
+    """One short clause, "" where the answer came to its end."""
+    started: float
+    """Unix time at which it was sent, in seconds."""
+    ttft_ms: float | None
+    ttfo_ms: float | None
+    itl_ms: GapSummary | None
+    gaps_ms: tuple[float, ...]
+    gap_kind: Literal["itl", "icl"]
+    tpot_ms: float | None
+    e2e_ms: float | None
+    client_queue_ms: float
+    """t_send - t_due; includes opening the connection."""
+    connect_ms: float | None
+    """Opening the connection (name, TCP, TLS); None where none came about."""
+    client_wait_ms: float | None
+    """How long the probe's own reading thread waited for a CPU between sending and the end."""
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    events: int
+    """Deltas that carried text."""
+    text_chars: int
+    finish_reason: str | None
+    tokens_per_s: float | None
+    notes: dict[str, str]
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The q-quantile (0 to 1) of ascending values, by linear interpolation at rank (n - 1)·q (Hyndman-Fan type 7)."""
+    at = (len(ordered) - 1) * q
+    low = math.floor(at)
+    high = math.ceil(at)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def summarise(gaps_ms: Sequence[float]) -> GapSummary | None:
+    """The summary of gaps in ms, or None if there are none."""
+    if not gaps_ms:
+        return None
+    ordered = sorted(gaps_ms)
+    n = len(ordered)
+    return GapSummary(
+        n=n,
+        mean=_round(math.fsum(ordered) / n),
+        p50=_round(quantile(ordered, 0.5)),
+        p90=_round(quantile(ordered, 0.9)) if n >= P90_NEEDS else None,
+        p99=_round(quantile(ordered, 0.99)) if n >= P99_NEEDS else None,
+        max=_round(ordered[-1]),
+    )
+
+
+def measure(
+    stamps: Stamps,
+    *,
+    usage: Usage | None = None,
+    error: str = "",
+    finish_reason: str | None = None,
+    text_chars: int = 0,
+    started: float = 0.0,
+    connect_ms: float | None = None,
+    client_wait_ms: float | None = None,
+    notes: dict[str, str] | None = None,
+) -> ProbeResult:
+    """The figures of one request; what the stamps and ``usage`` cannot support is None with its reason in ``notes``."""
+    why = dict(notes or {})
+    tokens = usage.completion_tokens if usage else None
+    t_first = stamps.t_first
+    nothing = error or "the answer carried no text"
+    ttft = _ms(stamps.t_send, t_first)
+    if ttft is None:
+        why["ttft_ms"] = nothing
+    ttfo = _ms(stamps.t_send, stamps.t_first_output)
+    if ttfo is None:
+        why["ttfo_ms"] = "the answer ended while it was still reasoning" if stamps.events else nothing
+    e2e = None if error else _ms(stamps.t_send, stamps.t_end)
+    if e2e is None:
+        why["e2e_ms"] = error
+
+    output, kind = _output_events(stamps, tokens, finish_reason, why)
+    gaps = tuple(_round((b - a) * 1000) for a, b in pairwise(output))
+    summary = summarise(gaps)
+    _note_gaps(summary, gaps, why)
+
+    tpot = None
+    if tokens is None:
+        why["completion_tokens"] = "the server gave no usage"
+        why["tpot_ms"] = "needs the token count from the server's usage"
+    elif tokens <= 1:
+        why["tpot_ms"] = "needs at least two tokens"
+    elif len(output) < 2:
+        why["tpot_ms"] = "all tokens came in one event" if output else nothing
+    elif error:
+        why["tpot_ms"] = error
+    else:
+        tpot = (output[-1] - output[0]) * 1000 / (tokens - 1)
+    if tpot is None or tpot <= 0:
+        why["tokens_per_s"] = why.get("tpot_ms", "all tokens came at the same moment")
+
+    queue = _round((stamps.t_send - stamps.t_due) * 1000)
+    late = queue - (connect_ms or 0.0)
+    if ttft and late > OWN_SHARE * ttft:
+        why["client_queue_ms"] = f"the probe sent {late:.1f} ms late, more than 1 % of TTFT"
+    if client_wait_ms is None:
+        why["client_wait_ms"] = "no /proc/thread-self/schedstat here"
+    elif e2e and client_wait_ms > OWN_SHARE * e2e:
+        why["client_wait_ms"] = f"the probe itself waited {client_wait_ms:.1f} ms for a CPU, which its stamps include"
+    return ProbeResult(
+        ok=not error,
+        error=error,
+        started=started,
+        ttft_ms=ttft,
+        ttfo_ms=ttfo,
+        itl_ms=summary,
+        gaps_ms=gaps,
+        gap_kind=kind,
+        tpot_ms=None if tpot is None else _round(tpot),
+        e2e_ms=e2e,
+        client_queue_ms=queue,
+        connect_ms=connect_ms,
+        client_wait_ms=client_wait_ms,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=tokens,
+        events=len(stamps.events),
+        text_chars=text_chars,
+        finish_reason=finish_reason,
+        tokens_per_s=_round(1000 / tpot) if tpot else None,
+        notes=why,
+    )
+
+
+def _output_events(
+    stamps: Stamps, tokens: int | None, finish_reason: str | None, why: dict[str, str]
+) -> tuple[list[float], Literal["itl", "icl"]]:
+    """The stamps that gaps are taken between, and whether a gap is one token.
+
+    A silent delta counts where ``usage`` vouches for it as a token: without it, a character made of two tokens would
+    show as a gap of twice the true length. The token that stops an answer carries no text and needs no event.
+    """
+    events = list(stamps.events)
+    if tokens is None:
+        if events:
+            why["gap_kind"] = "no usage from the server, so an event is taken for one token"
+        return events, "itl"
+    spoken = len(events) + len(stamps.silent)
+    if events and spoken <= tokens:
+        events = sorted([*events, *(t for t in stamps.silent if t > events[0])])
+    counted = spoken if spoken <= tokens else len(events)
+    stop_token = 0 if finish_reason == "length" else 1
+    return events, "icl" if tokens > counted + stop_token else "itl"
+
+
+def _note_gaps(summary: GapSummary | None, gaps: Sequence[float], why: dict[str, str]) -> None:
+    if summary is None:
+        why["itl_ms"] = "needs at least two output events"
+        return
+    if summary.p90 is None:
+        why["itl_ms.p90"] = f"needs {P90_NEEDS} gaps, there are {summary.n}"
+    if summary.p99 is None:
+        why["itl_ms.p99"] = f"needs {P99_NEEDS} gaps, there are {summary.n}"
+    bunched = sum(gap < BUNCHED_MS for gap in gaps)
+    if bunched * 10 >= len(gaps):
+        why["gaps_ms"] = f"{bunched} of {len(gaps)} events arrived together with the one before: the stream is buffered"
+
+
+def _ms(since: float, until: float | None) -> float | None:
+    return None if until is None else _round((until - since) * 1000)
+
+
+def _round(ms: float) -> float:
+    """Microseconds are as fine as a stamp in user space is true."""
+    return round(ms, 3)

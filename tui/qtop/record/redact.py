@@ -1,0 +1,281 @@
+"""What must not be in a recording: keys, passwords, prompts and answers, the name of the host.
+
+Pure but for the two functions that ask for the host's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from qtop.sample import Absent, CgroupSample, Event, Reading, Sample, ServerInfo, ServerProcs
+
+MASK = "***"
+HOST = "HOST"
+TEXT_KEYS = frozenset({"prompt", "text", "answer", "messages", "content"})
+"""Keys of ``Event.data``, at any depth, that may hold what a user wrote or a model answered."""
+
+_STRONG = r"passw|passphrase|secret|api[-_]?key|access[-_]?key|private[-_]?key|auth[-_]?key|credential|authorization"
+_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?P<quote>\\+["']).*?(?P=quote)|\S+)"""
+_IS_STRONG = re.compile(_STRONG, re.IGNORECASE)
+_IS_SECRET = re.compile(rf"(?:{_STRONG})|token$", re.IGNORECASE)
+# Every pattern begins with something rare, so that a long text is searched in linear time.
+_KEYED = re.compile(
+    rf"(?P<strong>(?:{_STRONG})[\w-]{{0,64}})(?P<close>\\*[\"'])?(?P<sep>\s*[:=]\s*|\s+)(?P<value>{_VALUE})"
+    rf"|(?P<token>token)(?P<close2>\\*[\"'])?(?P<sep2>\s*[:=]\s*|\s+)(?P<value2>{_VALUE.replace('quote', 'quote2')})",
+    re.IGNORECASE | re.DOTALL,
+)
+_AUTHORIZATION = re.compile(r"\b(authorization)(\s*[:=]\s*)[^\n\"',]+", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer)\s+[^\s\"',]+", re.IGNORECASE)
+_ENV = re.compile(rf"(?<![A-Z0-9_])([A-Z_][A-Z0-9_]*)=({_VALUE})")
+_ENV_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=")
+_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-)[\w-]{12,}")
+_URL = re.compile(r"(?<=[A-Za-z0-9+.-])://([^\s\"'<>]+)")
+_NAME_BEFORE = re.compile(r"[\w-]*\Z")
+_NEVER_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "host"})
+
+_T = TypeVar("_T")
+
+
+class Redactor:
+    """Redacts samples and events for a host known by ``names``; with ``keep_text`` prompts and answers stay."""
+
+    def __init__(self, names: Iterable[str] = (), keep_text: bool = False) -> None:
+        self._keep_text = keep_text
+        self._host = _host_pattern(names)
+        self._server: tuple[ServerInfo, ServerInfo] | None = None
+
+    def sample(self, sample: Sample) -> Sample:
+        """The sample with its server's address and arguments, reasons of absence and cgroup paths redacted."""
+        server = sample.server
+        return msgspec.structs.replace(
+            sample,
+            server=self._reason(server) if isinstance(server, Absent) else self._server_info(server),
+            engine=self._reason(sample.engine),
+            procs=self._procs(sample.procs) if isinstance(sample.procs, ServerProcs) else self._reason(sample.procs),
+            host=self._reason(sample.host),
+            gpu=self._reason(sample.gpu),
+            wakeup=self._reason(sample.wakeup),
+            own=self._reason(sample.own),
+        )
+
+    def event(self, event: Event) -> Event:
+        """The event with every string of its data redacted and, unless kept, the texts left out."""
+        data = self._value(event.data)
+        return msgspec.structs.replace(event, data=data)
+
+    def argv(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        """A command line without the values of secret flags and of environment assignments.
+
+        The argument after such a flag is always masked; after --api-key, which takes several, all up to the next flag.
+        """
+        out: list[str] = []
+        masked = several = False
+        for argument in arguments:
+            if masked or (several and not argument.startswith("-")):
+                out.append(MASK)
+                masked = False
+                continue
+            several = False
+            flag, equals, _ = argument.partition("=")
+            environment = _ENV_ARGUMENT.match(argument)
+            if flag.startswith("-") and not re.search(r"\s", flag) and _IS_SECRET.search(flag):
+                out.append(self._hide_host(flag) + (f"={MASK}" if equals else ""))
+                masked = not equals
+                several = masked and bool(_IS_STRONG.search(flag))
+            elif environment and (environment[1].isupper() or _IS_SECRET.search(environment[1])):
+                out.append(f"{environment[1]}={MASK}")
+            else:
+                # A whole command line may be one argument (sh -c "…"), so what the shell would assign is masked too.
+                out.append(self.text(_ENV.sub(rf"\1={MASK}", argument)))
+        return tuple(out)
+
+    def text(self, text: str) -> str:
+        """Free text without secrets, without userinfo and query of URLs, with the host's name replaced by HOST."""
+        text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
+        text = _BEARER.sub(rf"\1 {MASK}", text)
+        text = _KEYED.sub(_mask_value, text)
+        text = _URL.sub(lambda match: "://" + _without_secrets(match[1]), text)
+        text = _SHAPES.sub(MASK, text)
+        return self._hide_host(text)
+
+    def url(self, url: str) -> str:
+        """A whole URL: scheme, host, port and path; a host that is neither an address nor localhost becomes HOST."""
+        scheme, separator, rest = url.partition("://")
+        if not separator:
+            scheme, rest = "", url
+        rest = _without_secrets(rest)
+        authority = re.match(r"[^/?#]*", rest)
+        place = authority[0] if authority else ""
+        user, at, address = place.rpartition("@")
+        host, colon, port = address.rpartition(":")
+        if not (colon and port.isdigit()):
+            host, colon, port = address, "", ""
+        if not _is_plain(host):
+            host = HOST
+        return f"{scheme}{separator}{user}{at}{host}{colon}{port}{self.text(rest[len(place) :])}"
+
+    def _hide_host(self, text: str) -> str:
+        return self._host.sub(HOST, text) if self._host else text
+
+    def _reason(self, section: _T) -> _T:
+        if isinstance(section, Absent) and section.detail:
+            return msgspec.structs.replace(section, detail=self.text(section.detail))
+        return section
+
+    def _string(self, reading: Reading[str]) -> Reading[str]:
+        return self._reason(reading) if isinstance(reading, Absent) else self.text(reading)
+
+    def _server_info(self, server: ServerInfo) -> ServerInfo:
+        if self._server is not None and self._server[0] is server:
+            return self._server[1]  # the same object tick after tick
+        redacted = msgspec.structs.replace(
+            server,
+            url=self._reason(server.url) if isinstance(server.url, Absent) else self.url(server.url),
+            version=self._string(server.version),
+            model=self._string(server.model),
+            max_model_len=self._reason(server.max_model_len),
+            max_running=self._reason(server.max_running),
+            pid=self._reason(server.pid),
+            argv=self._reason(server.argv) if isinstance(server.argv, Absent) else self.argv(server.argv),
+            started=self._reason(server.started),
+        )
+        self._server = (server, redacted)
+        return redacted
+
+    def _procs(self, procs: ServerProcs) -> ServerProcs:
+        """A container's name in a cgroup path is often its host name."""
+        pattern = self._host
+        if pattern is None or not any(pattern.search(key) for key in self._paths(procs)):
+            return procs
+        hide = self._hide_host
+        cgroups = {
+            hide(key): self._reason(group)
+            if isinstance(group, Absent)
+            else msgspec.structs.replace(group, path=hide(group.path), quotas=self._quotas(group))
+            for key, group in procs.cgroups.items()
+        }
+        processes = tuple(msgspec.structs.replace(one, cgroup=hide(one.cgroup)) for one in procs.processes)
+        return msgspec.structs.replace(procs, processes=processes, cgroups=cgroups)
+
+    def _paths(self, procs: ServerProcs) -> Iterable[str]:
+        for key, group in procs.cgroups.items():
+            yield key
+            if isinstance(group, CgroupSample):
+                yield group.path
+                if not isinstance(group.quotas, Absent):
+                    yield from (level.path for level in group.quotas)
+        for process in procs.processes:
+            yield process.cgroup
+
+    def _quotas(self, group: CgroupSample) -> object:
+        if isinstance(group.quotas, Absent):
+            return self._reason(group.quotas)
+        return tuple(msgspec.structs.replace(level, path=self._hide_host(level.path)) for level in group.quotas)
+
+    def _value(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {
+                self.text(str(key)): self._entry(str(key), item)
+                for key, item in value.items()
+                if self._keep_text or str(key).lower() not in TEXT_KEYS
+            }
+        if isinstance(value, list | tuple):
+            if value and all(isinstance(item, str) for item in value):
+                return list(self.argv([str(item) for item in value]))
+            return [self._value(item) for item in value]
+        return value
+
+    def _entry(self, key: str, value: object) -> object:
+        if value is None or isinstance(value, bool) or not _IS_SECRET.search(key):
+            return self._value(value)
+        if isinstance(value, int | float) and not _IS_STRONG.search(key):
+            return value  # first_token: 0.12
+        return MASK
+
+
+def redact_sample_server(server: ServerInfo | Absent) -> ServerInfo | Absent:
+    """The server as a recording or a report may show it: as ``Redactor.sample`` does for the name of this host."""
+    redacted = Redactor([socket.gethostname()]).sample(Sample(t=0.0, server=server))
+    return redacted.server
+
+
+def local_names(timeout: float = 1.0) -> tuple[str, ...]:
+    """The names of this host; a resolver that takes longer than ``timeout`` seconds is not waited for."""
+    names = [socket.gethostname()]
+
+    def ask() -> None:
+        names.append(socket.getfqdn())
+
+    thread = threading.Thread(target=ask, name="qtop-fqdn", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return tuple(names)
+
+
+def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds every name, its short form, and a domain behind it. A name of up to four letters only as a whole word."""
+    found: set[str] = set()
+    for name in names:
+        lower = name.strip().rstrip(".").lower()
+        found |= {lower, lower.split(".")[0]} - _NEVER_NAMES
+    if not found:
+        return None
+    parts = [
+        re.escape(name) if len(name) > 4 else rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
+        for name in sorted(found, key=len, reverse=True)
+    ]
+    return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
+
+
+def _mask_value(match: re.Match[str]) -> str:
+    """A name and its value, masked if the name is that of a secret: a flag, a key of JSON, an assignment."""
+    strong = match["strong"]
+    name, close, separator, value = (
+        (strong, match["close"], match["sep"], match["value"])
+        if strong
+        else (match["token"], match["close2"], match["sep2"], match["value2"])
+    )
+    before = _NAME_BEFORE.search(match.string, max(0, match.start() - 64), match.start())
+    prefix = before[0] if before else ""
+    if separator.isspace():
+        secret = prefix.startswith("-") and not close
+    else:
+        # "first token: 12 ms" is no secret, "hf_token: x" is
+        secret = bool(strong or close or prefix.startswith("-") or prefix.endswith(("-", "_")))
+    if not secret:
+        return match[0]
+    quote = value[: len(value) - len(value.lstrip("\\")) + 1] if value.lstrip("\\")[:1] in ("'", '"') else ""
+    return f"{name}{close or ''}{separator}{quote}{MASK}{quote}"
+
+
+def _without_secrets(rest: str) -> str:
+    """What follows the scheme of a URL, without userinfo, query and fragment."""
+    authority = re.match(r"[^/?#]*", rest)
+    place = authority[0] if authority else ""
+    port = place.rpartition(":")[2]
+    if "@" in place:
+        rest = f"{MASK}@{place.rpartition('@')[2]}{rest[len(place) :]}"
+    elif "@" in rest and ":" in place and not place.startswith("[") and not port.isdigit():
+        rest = f"{MASK}@{rest.rpartition('@')[2]}"  # a password with an unescaped /, ? or #
+    cut = re.search(r"[?#]", rest)
+    return f"{rest[: cut.start()]}{cut[0]}{MASK}" if cut else rest
+
+
+def _is_plain(host: str) -> bool:
+    """True for localhost and for addresses, which name nobody."""
+    if host.lower() in {"", "localhost"}:
+        return True
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

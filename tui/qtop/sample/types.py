@@ -1,0 +1,279 @@
+"""What was read, as it was read: raw cumulative counters in frozen structs. Nothing here is derived.
+
+Each section carries ``at``, the monotonic second of its own reading, so that rates use the true time between two
+readings even when sections are read at different periods. A section that could not be had is an ``Absent``.
+Small, numerous items are array-like structs: they travel as JSON lists.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from qtop.sample.absent import NOT_RECORDED, Absent, Reading
+
+
+class CpuTimes(msgspec.Struct, frozen=True, array_like=True):
+    """One ``cpu`` line of /proc/stat, in clock ticks since boot (guest time is inside user, as the kernel has it)."""
+
+    user: int
+    nice: int
+    system: int
+    idle: int
+    iowait: int
+    irq: int
+    softirq: int
+    steal: int
+
+
+class Pressure(msgspec.Struct, frozen=True, tag="psi"):
+    """Totals of one PSI file, in microseconds since boot."""
+
+    some_us: int
+    full_us: int
+
+
+class TaskSample(msgspec.Struct, frozen=True, array_like=True):
+    """A process that is not the server's, as a possible competitor for its CPUs."""
+
+    pid: int
+    start_ticks: int
+    comm: str
+    cpu_ticks: int
+    """utime + stime, clock ticks."""
+    cpus: str
+    """CPUs its running threads were last seen on, as a kernel list ("3" or "0-1,4")."""
+
+
+class HostSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="host"):
+    """The host: /proc/stat, /proc/pressure, /proc/meminfo, /proc/loadavg."""
+
+    at: float
+    cpus: dict[str, CpuTimes]
+    """By CPU number as text; "all" is the sum line."""
+    hz: int = 100
+    """Clock ticks a second (sysconf SC_CLK_TCK)."""
+    psi_cpu: Reading[Pressure] = NOT_RECORDED
+    psi_memory: Reading[Pressure] = NOT_RECORDED
+    psi_io: Reading[Pressure] = NOT_RECORDED
+    mem_total: Reading[int] = NOT_RECORDED
+    """Bytes."""
+    mem_available: Reading[int] = NOT_RECORDED
+    """Bytes."""
+    load1: Reading[float] = NOT_RECORDED
+    runnable: Reading[int] = NOT_RECORDED
+    """Runnable tasks on the host at that moment (4th field of /proc/loadavg)."""
+    tasks: tuple[TaskSample, ...] | Absent = NOT_RECORDED
+    """Other processes with CPU time; read only while the server waits for a CPU, because reading all costs."""
+
+
+class ThreadSample(msgspec.Struct, frozen=True, array_like=True):
+    """One thread: /proc/PID/task/TID/schedstat, nanoseconds since it started."""
+
+    tid: int
+    comm: str
+    run_ns: int
+    wait_ns: int
+    """Time spent runnable, waiting for a CPU; includes time throttled by a cgroup quota on recent kernels."""
+    slices: int
+    allowed: str = ""
+    """CPUs it may run on, as a kernel list; "" if not read in this sample."""
+    processor: int = -1
+    """CPU it was last on; -1 if not read."""
+
+
+class ProcessSample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One process of the server's tree."""
+
+    pid: int
+    start_ticks: int
+    """Field 22 of /proc/PID/stat: with the pid, the identity of a process."""
+    ppid: int
+    comm: str
+    cpu_ticks: int
+    rss_bytes: int
+    threads: tuple[ThreadSample, ...] | Absent
+    allowed: Reading[str] = NOT_RECORDED
+    """Cpus_allowed_list of the main thread."""
+    voluntary: Reading[int] = NOT_RECORDED
+    """Voluntary context switches of the main thread."""
+    involuntary: Reading[int] = NOT_RECORDED
+    cgroup: str = ""
+    """Key into ``ServerProcs.cgroups``; "" if not known."""
+
+
+class QuotaLevel(msgspec.Struct, frozen=True, array_like=True):
+    """One cgroup on the path up that has a CPU quota."""
+
+    path: str
+    quota_us: int
+    period_us: int
+    nr_periods: int
+    nr_throttled: int
+    throttled_us: int
+    """Summed over the CPUs on which it was throttled, microseconds."""
+
+
+class CgroupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="cgroup"):
+    """The CPU side of one cgroup, v1 or v2, with every ancestor that limits it."""
+
+    at: float
+    version: int
+    path: str
+    usage_us: Reading[int]
+    quotas: tuple[QuotaLevel, ...] | Absent
+    """Empty when nothing on the path has a quota."""
+    cpuset: Reading[str]
+    """Effective CPUs, as a kernel list."""
+    pressure: Reading[Pressure] = NOT_RECORDED
+
+
+class ServerProcs(msgspec.Struct, frozen=True, omit_defaults=True, tag="procs"):
+    """The server's process tree, root first."""
+
+    at: float
+    processes: tuple[ProcessSample, ...]
+    cgroups: dict[str, CgroupSample | Absent] = {}
+
+
+class Gpm(msgspec.Struct, frozen=True, omit_defaults=True, tag="gpm"):
+    """GPU performance metrics (Hopper and newer): shares in %, PCIe in MiB/s; averages between two GPM samples."""
+
+    sm_util: Reading[float] = NOT_RECORDED
+    occupancy: Reading[float] = NOT_RECORDED
+    tensor_util: Reading[float] = NOT_RECORDED
+    dram_util: Reading[float] = NOT_RECORDED
+    pcie_tx: Reading[float] = NOT_RECORDED
+    pcie_rx: Reading[float] = NOT_RECORDED
+
+
+class GpuProcess(msgspec.Struct, frozen=True, array_like=True):
+    """A compute process on a GPU; ``bytes`` is absent where the driver will not say."""
+
+    pid: int
+    bytes: Reading[int]
+
+
+class GpuSample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One GPU through NVML. Units as NVML gives them: bytes, mW, MHz, °C, ns."""
+
+    at: float
+    index: int
+    uuid: Reading[str] = NOT_RECORDED
+    name: Reading[str] = NOT_RECORDED
+    bus_id: Reading[str] = NOT_RECORDED
+    local_cpus: Reading[str] = NOT_RECORDED
+    """CPUs near the GPU, as a kernel list (sysfs local_cpulist)."""
+    util: Reading[int] = NOT_RECORDED
+    """% of time with at least one kernel running; says nothing about how full the GPU is."""
+    mem_util: Reading[int] = NOT_RECORDED
+    """% of time memory was read or written; neither bandwidth nor occupancy."""
+    mem_total: Reading[int] = NOT_RECORDED
+    mem_used: Reading[int] = NOT_RECORDED
+    """v2: without what the driver reserves."""
+    mem_reserved: Reading[int] = NOT_RECORDED
+    temp_c: Reading[int] = NOT_RECORDED
+    power_mw: Reading[int] = NOT_RECORDED
+    power_limit_mw: Reading[int] = NOT_RECORDED
+    sm_mhz: Reading[int] = NOT_RECORDED
+    sm_max_mhz: Reading[int] = NOT_RECORDED
+    mem_mhz: Reading[int] = NOT_RECORDED
+    mem_max_mhz: Reading[int] = NOT_RECORDED
+    reasons: Reading[int] = NOT_RECORDED
+    """Clock event reasons, a bitmask."""
+    reason_ns: dict[str, Reading[int]] = {}
+    """Cumulative ns: "power_cap" (field 74), "sw_thermal" (75/269), "hw_thermal" (270), "power_brake" (271)."""
+    pcie_gen: Reading[int] = NOT_RECORDED
+    pcie_width: Reading[int] = NOT_RECORDED
+    gpm: Gpm | Absent = NOT_RECORDED
+    processes: tuple[GpuProcess, ...] | Absent = NOT_RECORDED
+
+
+class GpuSection(msgspec.Struct, frozen=True, omit_defaults=True, tag="gpus"):
+    """All GPUs that NVML lists; one that fell off the bus stays in its place as an Absent."""
+
+    at: float
+    driver: Reading[str] = NOT_RECORDED
+    gpus: tuple[GpuSample, ...] = ()
+    lost: dict[str, Absent] = {}
+    """By index as text: GPUs that were there and no longer answer."""
+
+
+class SlotSample(msgspec.Struct, frozen=True, array_like=True):
+    """One llama.cpp slot, without any of its text."""
+
+    id: int
+    n_ctx: int
+    busy: bool
+    prompt_tokens: int
+    decoded: int
+
+
+class EngineSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="engine"):
+    """One scrape of the server's metrics: the raw series, by their exposition name with labels."""
+
+    at: float
+    scrape_ms: float
+    series: dict[str, float]
+    slots: tuple[SlotSample, ...] | Absent = NOT_RECORDED
+
+
+class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
+    """Who the server is; changes rarely."""
+
+    url: Reading[str] = NOT_RECORDED
+    engine: str = "unknown"
+    """"vllm", "llamacpp", "openai" (answers /v1/models, nothing more known) or "unknown"."""
+    version: Reading[str] = NOT_RECORDED
+    model: Reading[str] = NOT_RECORDED
+    max_model_len: Reading[int] = NOT_RECORDED
+    """Tokens a request may have, prompt and output."""
+    max_running: Reading[int] = NOT_RECORDED
+    """Requests that may run at once (vLLM max_num_seqs, llama.cpp slots)."""
+    pid: Reading[int] = NOT_RECORDED
+    argv: tuple[str, ...] | Absent = NOT_RECORDED
+    started: Reading[float] = NOT_RECORDED
+    """Unix time."""
+    on_host: bool = True
+    """False when the server runs on another host: then nothing local says anything about it."""
+    in_container: bool = False
+
+
+class WakeupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="wakeup"):
+    """Overshoots of a sleeping process of qtop's own, since the last sample; measures qtop's cgroup and CPUs, not
+    the server's."""
+
+    at: float
+    period_ms: float
+    late_us: tuple[int, ...]
+
+
+class OwnSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="own"):
+    """What qtop itself costs: CPU of it and its children, RSS, bytes written to the terminal, lag of the sampler."""
+
+    at: float
+    cpu_ns: int
+    rss_bytes: int
+    tty_bytes: int
+    lag_ms: float
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tick. ``t`` is Unix time; sections carry their own monotonic stamps."""
+
+    t: float
+    server: ServerInfo | Absent = NOT_RECORDED
+    engine: EngineSample | Absent = NOT_RECORDED
+    procs: ServerProcs | Absent = NOT_RECORDED
+    host: HostSample | Absent = NOT_RECORDED
+    gpu: GpuSection | Absent = NOT_RECORDED
+    wakeup: WakeupSample | Absent = NOT_RECORDED
+    own: OwnSample | Absent = NOT_RECORDED
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened once: a probe's result, a change, a note. ``data`` is JSON, without prompt or answer
+    text."""
+
+    t: float
+    kind: str
+    data: dict[str, object]

@@ -1,0 +1,278 @@
+"""The façade that the dashboard and the command line share: samples in, snapshots out, and what can be done about
+them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from qtop.clock import wall
+from qtop.diagnose.engine import Diagnosis, Finding, Verdict
+from qtop.diagnose.registry import RULES
+from qtop.diagnose.rule import Observed
+from qtop.diagnose.verdict import verdict
+from qtop.errors import QtopError, Refused, Unreachable
+from qtop.model.derive import Deriver
+from qtop.model.frame import EngineView, Frame
+from qtop.model.history import History
+from qtop.sample import NOT_YET, Absent, Event, Sample, ServerInfo, Why
+from qtop.source import Source
+
+if TYPE_CHECKING:
+    from qtop.act.actor import Actor
+    from qtop.collect.http import Access
+    from qtop.probe.messages import ProbeEvent, ProbeRequest
+    from qtop.probe.runner import ProbeRun
+    from qtop.record.writer import RecordingWriter
+
+KEEP = 900
+"""Snapshots kept for stepping back: fifteen minutes at 1 Hz."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a screen shows of one moment. Immutable; made on the source's thread."""
+
+    seq: int
+    frame: Frame
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+
+
+class Session:
+    """One source, watched. ``actor`` is None on a recording: there is nobody to act."""
+
+    def __init__(self, source: Source, access: Callable[[], Access | None] | None = None) -> None:
+        self.source = source
+        self.history = History()
+        self._access = access
+        self._actor: Actor | None = None
+        self._making = threading.Lock()
+        self.latest: Snapshot | None = None
+        self._deriver, self._diagnosis = Deriver(), Diagnosis(RULES)
+        self._snapshots: list[Snapshot] = []
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._fresh = threading.Condition()
+        self._seq = 0
+        self._writer: RecordingWriter | None = None
+        self._record_error = ""
+        self._probe: ProbeRun | None = None
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who changes things, made when first asked for; None on a recording."""
+        if not self.source.live or self._access is None:
+            return None
+        from qtop.act.actor import Actor
+
+        with self._making:
+            if self._actor is None:
+                self._actor = Actor(lambda: self.latest.frame if self.latest else None, self.probe_request)
+            return self._actor
+
+    def opening(self) -> Snapshot:
+        """What to show until the first sample: nothing has been read yet. Its number is 0."""
+        looking = Absent(Why.NOT_YET, "looking for a server")
+        nothing = Sample(wall(), looking, NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
+        frame = Deriver().push(nothing)
+        findings = Diagnosis(RULES).push(frame)
+        return Snapshot(0, frame, findings, verdict(frame, findings))
+
+    def listen(self, listener: Callable[[Snapshot], None]) -> None:
+        """Call ``listener`` with each snapshot, on the source's thread: it must not block."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begin sampling."""
+        self.source.start(self._take)
+
+    def close(self) -> None:
+        """End everything: a change under way is put back, the recording closed, the children stopped."""
+        if self._actor is not None and self._actor.busy:
+            self._actor.cancel()
+        self.cancel_probe()
+        self.source.stop()
+        self.stop_recording()
+
+    def restart_diagnosis(self) -> None:
+        """Forget what was observed: a replay that jumps derives anew from where it lands."""
+        self._deriver, self._diagnosis = Deriver(), Diagnosis(RULES)
+
+    def _take(self, sample: Sample) -> None:
+        writer = self._writer
+        if writer is not None:
+            writer.sample(sample)
+        frame = self._deriver.push(sample)
+        findings = self._diagnosis.push(frame)
+        self._seq += 1
+        snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings))
+        self.history.add(frame)
+        snapshots = self._snapshots
+        while snapshots and snapshots[-1].frame.t >= frame.t:
+            snapshots.pop()
+        snapshots.append(snapshot)
+        if len(snapshots) > KEEP * 1.1:
+            self._snapshots = snapshots[-KEEP:]
+        with self._fresh:
+            self.latest = snapshot
+            self._fresh.notify_all()
+        for listener in self._listeners:
+            listener(snapshot)
+
+    def wait(self, after: int = 0, timeout: float = 10.0) -> Snapshot | None:
+        """The first snapshot later than number ``after``, or None when none comes in time."""
+        with self._fresh:
+            self._fresh.wait_for(lambda: self.latest is not None and self.latest.seq > after, timeout)
+            latest = self.latest
+        return latest if latest is not None and latest.seq > after else None
+
+    def back(self, steps: int) -> Snapshot | None:
+        """The snapshot ``steps`` before the latest (the oldest kept, if there are fewer)."""
+        snapshots = self._snapshots
+        return snapshots[max(0, len(snapshots) - 1 - steps)] if snapshots else None
+
+    def index_of(self, snapshot: Snapshot) -> int:
+        """How many steps before the latest this snapshot lies."""
+        snapshots = self._snapshots
+        return next(
+            (steps for steps, one in enumerate(reversed(snapshots)) if one.seq <= snapshot.seq), len(snapshots) - 1
+        )
+
+    @property
+    def kept(self) -> int:
+        """How many snapshots can be stepped through."""
+        return len(self._snapshots)
+
+    def observed(self, rule_id: str, seconds: float = 300.0) -> tuple[list[tuple[float, float | None]], float]:
+        """(seconds ago, value) that a rule saw in the frames kept, and its lowest threshold; None where it saw
+        nothing."""
+        rule = next(rule for rule in RULES if rule.id == rule_id)
+        end = self.latest.frame.t if self.latest is not None else 0.0
+        points: list[tuple[float, float | None]] = []
+        for frame in self.history.between(end - seconds, end):
+            answer = rule.look(frame)
+            points.append((end - frame.t, answer.value if isinstance(answer, Observed) else None))
+        return points, min(enter.at for enter in rule.enter)
+
+    # Test prompts
+
+    def probe_request(self, prompt: str, max_tokens: int, requests: int = 1, warmup: int = 0) -> ProbeRequest:
+        """A test prompt for the attached server; Unreachable when there is none, Refused on a recording."""
+        from qtop.probe.messages import ProbeRequest
+
+        if self._access is None:
+            raise Refused("a recording has no server to ask")
+        access = self._access()
+        frame = self.latest.frame if self.latest is not None else None
+        if access is None or frame is None or not isinstance(frame.server, ServerInfo):
+            why = str(frame.server) if frame is not None and isinstance(frame.server, Absent) else "no server found"
+            raise Unreachable(why, "Start one, or name it with --url or --pid.")
+        model = frame.server.model
+        return ProbeRequest(
+            url=access.url,
+            model=model if isinstance(model, str) else "",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            requests=requests,
+            warmup=warmup,
+            api_key=access.api_key or "",
+            verify=access.verify,
+            trust_env=not frame.server.on_host,
+        )
+
+    def probe_plan(self, request: ProbeRequest) -> tuple[str, str | None]:
+        """What a test prompt will send, and a warning when the server is saturated already."""
+        from qtop.probe.runner import plan_text
+
+        frame = self.latest.frame if self.latest is not None else None
+        running = waiting = cap = None
+        if frame is not None and isinstance(frame.engine, EngineView):
+            running, waiting = _whole(frame.engine.running), _whole(frame.engine.waiting)
+        if frame is not None and isinstance(frame.server, ServerInfo):
+            cap = _whole(frame.server.max_running)
+        return plan_text(request, running, waiting, cap)
+
+    def start_probe(self, request: ProbeRequest, on_event: Callable[[ProbeEvent], None]) -> None:
+        """Stream a test prompt in a process of its own; events come on its reader's thread. One at a time."""
+        from qtop.probe.runner import ProbeRun
+
+        if self._probe is not None and self._probe.running:
+            raise Refused("a test prompt is under way", "Esc cancels it.")
+        self._probe = ProbeRun()
+
+        def heard(event: ProbeEvent) -> None:
+            if event.kind == "done" and event.result is not None and not event.warmup:
+                self.note("probe", msgspec.to_builtins(event.result))
+            on_event(event)
+
+        self._probe.start(request, heard)
+
+    @property
+    def probing(self) -> bool:
+        """A test prompt is under way."""
+        return self._probe is not None and self._probe.running
+
+    def cancel_probe(self) -> None:
+        """End the test prompt: its connection is closed, so the server stops generating."""
+        if self._probe is not None:
+            self._probe.cancel()
+
+    def child_pids(self) -> tuple[int, ...]:
+        """The prober, while it runs."""
+        probe = self._probe
+        return (probe.pid,) if probe is not None and probe.running and probe.pid is not None else ()
+
+    # Recording
+
+    def start_recording(self, path: Path, overwrite: bool = False, note: str = "") -> None:
+        """Record from now on; QtopError when the file cannot be made."""
+        from qtop.record.writer import Header, RecordingWriter
+
+        if self._writer is not None:
+            raise Refused("a recording is under way")
+        if not self.source.live:
+            raise Refused("this is a recording already")
+        self._record_error = ""
+        self._writer = RecordingWriter(
+            path, Header.here(interval=self.source.interval, source="real", note=note), overwrite=overwrite
+        )
+
+    def stop_recording(self) -> RecordingWriter | None:
+        """Close the recording; gives the writer for its figures, None if there was none."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+            self._record_error = writer.error or ""
+        return writer
+
+    @property
+    def recording(self) -> RecordingWriter | None:
+        """The writer, while recording."""
+        return self._writer
+
+    @property
+    def record_error(self) -> str:
+        """Why the recording stopped by itself, one line, or ""."""
+        return (self._writer.error or "") if self._writer is not None else self._record_error
+
+    def note(self, kind: str, data: dict[str, object]) -> None:
+        """Put an event into the recording, if there is one."""
+        if self._writer is not None:
+            self._writer.event(Event(wall(), kind, data))
+
+
+def _whole(reading: object) -> int | None:
+    return int(reading) if isinstance(reading, (int, float)) else None
+
+
+def require_latest(session: Session, seconds: float = 10.0) -> Snapshot:
+    """The first snapshot; QtopError when none comes."""
+    snapshot = session.wait(0, seconds)
+    if snapshot is None:
+        raise QtopError("nothing could be read from this host")
+    return snapshot

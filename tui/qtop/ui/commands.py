@@ -1,0 +1,97 @@
+"""The command palette's entries, the help page, and how something runs beside the screen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import SystemCommand
+
+from qtop.diagnose.registry import RULES
+from qtop.errors import QtopError
+
+if TYPE_CHECKING:
+    from qtop.ui.app import QtopApp
+
+Commands = Iterable[SystemCommand]
+
+HELP = """\
+# Keys
+
+| key | what it does |
+|---|---|
+| `p` | stream a test prompt to the server and time it; again, or `Esc`: cancel; a full server: press twice |
+| `1`–`9` | fix the finding beside the number: a preview first, then measured, kept or put back |
+| `u` | undo the latest change |
+| `r` | record; again: stop |
+| `space` | pause; `←` `→` step, `Home` ten back, `End` or `space` go on |
+| `f` | the page of the first finding |
+| `d` | start a small demo server, when there is none |
+| `s` | choose the server, when there are several |
+| `Ctrl-P` | every command |
+| `Ctrl-Z` | to the shell and back |
+| `q` | quit: what was begun is put back, recordings are closed |
+
+The mouse works on everything that is a key.
+
+# Marks
+
+`●` fires   `○` clear   `?` cannot tell, and why   `–` not applicable here
+
+Row 2 is the verdict: what holds the server back. A dash stands for a reading that could not be had; never for zero.
+
+**run / wait**: share of wall time in which a thread had a CPU, or was ready and had none. **PSI**: share of time in
+which some task on this host waited for a CPU. **wake-up**: how late this host wakes a sleeper. **held by**: what kept
+the GPU's clock down, as a share of the last second. **roofline**: what the GPU's memory bandwidth allows at this batch.
+"""
+
+
+def in_background(work: Callable[[], None]) -> None:
+    """Run on a daemon thread: a worker of the app would hold up quitting."""
+    threading.Thread(target=work, name="qtop-work", daemon=True).start()
+
+
+def begin_demo(app: QtopApp, start: Callable[[Callable[[str], None]], str], watch: Callable[[str], None]) -> None:
+    """Start a demo server beside the screen, say what happens meanwhile, then watch it."""
+
+    def work() -> None:
+        try:
+            watch(start(lambda text: app.run_later(lambda: app.say(text))))
+        except QtopError as error:
+            message = str(error)
+            app.run_later(lambda: app.say(message))
+        app.demo_begun = False
+
+    in_background(work)
+
+
+def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
+    """Name, explanation, call."""
+    entries: list[tuple[str, str, Callable[[], object]]] = [
+        ("Stream a test prompt", "p: send a short prompt and time every token", app.action_probe),
+        ("Fix the first finding", "1: preview its remedy", lambda: app.action_fix(1)),
+        ("Undo", "u: put the latest change back", app.action_undo),
+        ("Record", "r: start or stop recording", app.action_record),
+        ("Pause", "space: hold the screen and step through time", app.action_pause),
+        ("Cancel", "Esc: stop the test prompt or the change under way", app.action_cancel),
+        ("Demo server", "d: start a small real server", app.action_demo),
+        ("Choose the server", "s: when several are found", app.action_choose),
+        ("Help", "?: keys and marks", app.action_help),
+        ("Quit", "q: leave", app.exit),
+    ]
+    for rule in RULES:
+        entries.append((f"Rule {rule.id}", rule.title, lambda rule=rule: app.action_page(rule.id)))  # type: ignore[misc]
+    return entries
+
+
+def new_file(folder: Path) -> Path:
+    """A name for a recording that is not taken yet: two may begin within a second."""
+    stem = time.strftime("qtop-%Y%m%d-%H%M%S")
+    path, number = folder / f"{stem}.qtop", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}.qtop"
+    return path

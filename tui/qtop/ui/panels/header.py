@@ -1,0 +1,131 @@
+"""Row 1: who is watched, since when, and what qtop itself does and costs; and the key line at the bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qtop.model.frame import Frame, OwnView
+from qtop.sample import Absent, ServerInfo
+from qtop.ui.look import Line, Look, clean, fit, fit_middle, width_of
+from qtop.ui.panels.server import ENGINES
+from qtop.units import clock, duration, percent, rate_bytes
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the screen itself is doing."""
+
+    interval: float
+    replay: str = ""
+    """Where a replay stands, as "0:12 / 0:18 ×1"."""
+    paused: str = ""
+    """How far back a paused screen shows, as "12 s back"; "now" when at the latest."""
+    recording_s: float | None = None
+    busy: str = ""
+    """A change under way."""
+    choices: int = 0
+    """Servers among which the user has to choose."""
+
+
+LEAST_NAME = 12
+"""Cells of a model's name that stay when the row is narrow."""
+
+
+def header_line(look: Look, frame: Frame, status: Status, width: int) -> Line:
+    """Left: the server. Right: recording, pause, interval, own cost, keys; on a narrow terminal the last go first."""
+    left: Line = (look.seg(" qtop ", "title"), look.seg(" "))
+    room = width - sum(width_of(segment.text) for segment in left) - 1
+    state = _state(look, status, width)
+    side = [_keys(look), _pace(look, status), *([_cost(look, frame)] if not status.replay else [])]
+    taken = sum(_cells(group) for group in state)
+    whole = width_of(_who(frame, width))
+    kept = 0
+    for least, group in zip((20, 28, min(40, whole)), side, strict=False):  # who is watched matters more than the cost
+        if room - taken - _cells(group) < least:
+            break
+        taken += _cells(group)
+        kept += 1
+    right = [*side[1:kept], *side[: min(kept, 1)]]
+    room = max(0, room - taken)
+    who = _who(frame, room)
+    pad = look.seg(" " * max(1, room - width_of(who) + 1))
+    return (*left, look.seg(who, "accent"), pad, *(segment for group in (*state, *right) for segment in group))
+
+
+def _cells(group: Line) -> int:
+    return sum(width_of(segment.text) for segment in group)
+
+
+def _who(frame: Frame, room: int) -> str:
+    """Model, engine, port, age: the age goes first, then the end of the model's name."""
+    server = frame.server
+    if not isinstance(server, ServerInfo):
+        return fit("no server", room)
+    model = clean((server.model if isinstance(server.model, str) else "?").rpartition("/")[2])
+    version = f" {server.version}" if isinstance(server.version, str) else ""
+    port = f" :{server.url.rpartition(':')[2]}" if isinstance(server.url, str) else ""
+    where = clean(f" · {ENGINES.get(server.engine, server.engine)}{version}{port}")
+    up = f" · up {duration(frame.t - server.started)}" if not isinstance(server.started, Absent) else ""
+    if width_of(model + where + up) <= room:
+        return model + where + up
+    return fit(fit(model, max(LEAST_NAME, room - width_of(where))) + where, room)
+
+
+def _state(look: Look, status: Status, width: int) -> list[Line]:
+    """What must be seen: a change under way, a replay, a pause, a recording."""
+    groups: list[Line] = []
+    if status.busy:
+        groups.append((look.seg(f"{fit(status.busy, max(12, width // 5))}  ", "warn"),))
+    if status.replay:
+        groups.append((look.seg(f"▶ {status.replay}  ", "accent"),))
+    if status.paused:
+        groups.append((look.seg(f"PAUSED {status.paused}  ", "warn"),))
+    if status.recording_s is not None:
+        groups.append((look.seg(f"● REC {clock(status.recording_s)}  ", "crit", "app.record"),))
+    return groups
+
+
+def _pace(look: Look, status: Status) -> Line:
+    return (look.seg(f"{status.interval:g} s  ", "label"),)
+
+
+def _cost(look: Look, frame: Frame) -> Line:
+    own = frame.own
+    if not isinstance(own, OwnView):
+        return ()
+    return (look.seg(f"{percent(own.cpu)} CPU  {rate_bytes(own.tty_bytes_s)}  ", "label"),)
+
+
+def _keys(look: Look) -> Line:
+    return (
+        look.seg("q", "key", "app.quit"),
+        look.seg(" quit  ", "label", "app.quit"),
+        look.seg("?", "key", "app.help"),
+        look.seg(" help ", "label", "app.help"),
+    )
+
+
+KEYS = (
+    ("p", "test prompt", "app.probe"),
+    ("1-9", "fix", "app.fix(1)"),
+    ("u", "undo", "app.undo"),
+    ("r", "record", "app.record"),
+    ("space", "pause", "app.pause"),
+    ("f", "findings", "app.findings"),
+    ("^p", "commands", "app.command_palette"),
+)
+
+
+def key_line(look: Look, width: int, message: str = "", extra: tuple[tuple[str, str, str], ...] = ()) -> Line:
+    """The keys, or for a few seconds what just happened."""
+    if message:
+        return (look.seg(f" {fit_middle(message, width - 2)}", "accent"),)
+    segments = [look.seg(" ")]
+    used = 1
+    for key, name, action in (*extra, *KEYS):
+        cells = len(key) + len(name) + 3
+        if used + cells > width:
+            break
+        used += cells
+        segments += [look.seg(key, "key", action), look.seg(f" {name}  ", "label", action)]
+    return tuple(segments)

@@ -1,0 +1,152 @@
+"""A chart over time that costs few bytes to keep up to date over SSH."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from qtop.ui.widgets.marks import area, nice_top, peak
+
+_PER_CELL = 2
+_MOST_BUCKETS = 2048
+_COLUMNS_PER_JUMP = 40
+"""A move redraws most of the chart (one cell every 2 s costs 120 B/s at 40 × 4 cells), so wide ones move less often."""
+_SHRINK_BELOW = 0.3
+"""An automatic scale comes down when the highest value is under this part of it: one that wavers redraws everything."""
+
+
+class TimeChart(Widget):
+    """An area chart with time running to the right, two buckets a cell, as many rows high as its style says.
+
+    Buckets lie on multiples of ``bucket`` seconds of absolute time, and cells on multiples of two buckets, so what a
+    cell shows never depends on when the chart was drawn. The chart moves to the left by ``jump`` cells at a time (one
+    for every 40 columns if None, a quarter of the width at most): in between, a new value changes one column. A bucket
+    shows the mean of its values. No value in a bucket leaves it blank; zero is drawn as the lowest dot.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"timechart--fill"}
+    DEFAULT_CSS = """
+    TimeChart { height: 3; width: 1fr; }
+    TimeChart > .timechart--fill { color: $primary; }
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: float = 1.0,
+        scale: float | None = None,
+        jump: int | None = None,
+        ascii: bool = False,
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        if not bucket > 0 or (jump is not None and jump < 1):
+            raise ValueError("a bucket takes more than 0 seconds, a jump at least one cell")
+        super().__init__(name=name, id=id, classes=classes)
+        self._bucket = bucket
+        self._scale = scale
+        self._jump = jump
+        self._ascii = ascii
+        self._sums: dict[int, tuple[float, int]] = {}
+        self._newest: int | None = None
+        self._top = scale or 1.0
+        self._rows: list[str] = []
+
+    @property
+    def scale(self) -> float | None:
+        """The value at the upper edge; None picks 1, 2 or 5 × 10ⁿ to fit what is shown."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float | None) -> None:
+        self._scale = scale
+        self._redraw()
+
+    @property
+    def top(self) -> float:
+        """The value that the upper edge stands for now."""
+        return self._top
+
+    def add(self, t: float, value: float | None) -> None:
+        """Add a value read at ``t`` (seconds, absolute); None moves time on and leaves a gap.
+
+        A time before all that the chart shows starts it afresh: the clock was set back, or a replay has jumped.
+        """
+        self._take(t, value)
+        self._redraw()
+
+    def set_points(self, points: Iterable[tuple[float, float | None]]) -> None:
+        """Show these (seconds, value) pairs and nothing else."""
+        self._sums.clear()
+        self._newest = None
+        for t, value in sorted(points, key=lambda point: point[0]):
+            self._take(t, value)
+        self._redraw()
+
+    def _take(self, t: float, value: float | None) -> None:
+        if not math.isfinite(t):
+            return
+        index = math.floor(t / self._bucket)
+        shown = _PER_CELL * self.size.width or _MOST_BUCKETS
+        if self._newest is not None and index <= self._newest - shown:
+            self._sums.clear()
+            self._newest = None
+        if self._newest is None or index > self._newest:
+            self._newest = index
+            for old in [key for key in self._sums if key <= index - _MOST_BUCKETS]:
+                del self._sums[old]
+        if value is not None and not math.isnan(value):
+            total, count = self._sums.get(index, (0.0, 0))
+            self._sums[index] = (total + value, count + 1)
+
+    def _draw(self) -> list[str]:
+        width, height = self.size
+        if self._newest is None:
+            return [" " * width] * height
+        cell = self._newest // _PER_CELL
+        jump = min(self._jump or width // _COLUMNS_PER_JUMP, width // 4) or 1
+        edge = (cell // jump + 1) * jump  # the cell after the last one on the right
+        first = (edge - width) * _PER_CELL
+        values: list[float | None] = []
+        for index in range(first, edge * _PER_CELL):
+            total, count = self._sums.get(index, (0.0, 0))
+            values.append(total / count if count else None)
+        if self._scale is not None:
+            self._top = self._scale
+        else:
+            highest = peak(values)
+            if highest > self._top or highest < self._top * _SHRINK_BELOW:
+                self._top = nice_top(highest)
+        return area(values, width, height, self._top, ascii=self._ascii)
+
+    def _redraw(self) -> None:
+        """Draw the rows and refresh the columns of each that have changed."""
+        if not self.size:
+            return
+        before, self._rows = self._rows, self._draw()
+        if [len(row) for row in before] != [len(row) for row in self._rows]:
+            self.refresh()
+            return
+        regions = []
+        for y, (old, new) in enumerate(zip(before, self._rows, strict=True)):
+            changed = [x for x, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+            if changed:
+                regions.append(Region(changed[0], y, changed[-1] + 1 - changed[0], 1))
+        if regions:
+            self.refresh(*regions)
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self._redraw()
+
+    def render_line(self, y: int) -> Strip:
+        """Return one row of the chart."""
+        row = self._rows[y] if y < len(self._rows) else " " * self.size.width
+        return Strip([Segment(row, self.get_component_rich_style("timechart--fill"))], len(row))

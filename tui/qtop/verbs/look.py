@@ -1,0 +1,86 @@
+"""The verbs that look and change nothing: snapshot, doctor, rules."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from qtop.config import Settings
+from qtop.diagnose.registry import RULES, page
+from qtop.diagnose.whole import Whole, diagnose_all
+from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
+from qtop.report.documents import doctor_document, snapshot_document, whole_document, worst_exit
+from qtop.report.text import findings_text
+from qtop.sample import Absent
+from qtop.session import Snapshot, require_latest
+from qtop.verbs.live import live_session, print_json
+from qtop.verbs.terminal import is_plain, say
+
+
+def _whole(path: str) -> Whole:
+    from qtop.record.reader import Recording
+
+    recording = Recording(Path(path))
+    whole = diagnose_all(recording.samples())
+    if whole is None:
+        raise QtopError(f"{path} holds no samples")
+    if recording.skipped:
+        say(f"qtop: {path}: {recording.skipped} damaged records skipped")
+    return whole
+
+
+def snapshot(args: argparse.Namespace, settings: Settings) -> int:
+    """One frame as JSON: now, or the last of a recording."""
+    if args.source:
+        whole = _whole(args.source)
+        print_json(snapshot_document("recording", whole.frame, whole.verdict, whole.findings))
+        return EXIT_OK
+    with live_session(args, settings, need_server=False) as session:
+        first = require_latest(session)
+        # Rates need two readings of everything, the first of which may only now have begun.
+        latest = first
+        for _ in range(3):
+            latest = session.wait(latest.seq, 3 * session.source.interval + 3) or latest
+    print_json(snapshot_document("live", latest.frame, latest.verdict, latest.findings))
+    return EXIT_OK
+
+
+def doctor(args: argparse.Namespace, settings: Settings) -> int:
+    """What holds the server back: after watching for some seconds, or over a whole recording."""
+    if args.source:
+        whole = _whole(args.source)
+        if args.json:
+            print_json(whole_document(whole))
+        else:
+            scope = f"{whole.samples} samples, {whole.seconds:.0f} s"
+            print(findings_text(whole.verdict, whole.findings, whole.end, scope, is_plain()))
+        return worst_exit(whole.findings)
+    at_most = min(60.0, max(0.1, args.seconds / 8))  # a rule wants several readings
+    with live_session(args, settings, need_server=False, at_most=at_most) as session:
+        begin: Snapshot = require_latest(session)
+        latest, deadline = begin, time.monotonic() + args.seconds
+        while (left := deadline - time.monotonic()) > 0:
+            latest = session.wait(latest.seq, min(left, 2.0)) or latest
+    observed = latest.frame.t - begin.frame.t
+    if args.json:
+        print_json(doctor_document("live", observed, latest.frame.t, latest.verdict, latest.findings))
+    else:
+        scope = f"watched for {observed:.0f} s"
+        print(findings_text(latest.verdict, latest.findings, latest.frame.t, scope, is_plain()))
+    if isinstance(latest.frame.server, Absent):
+        return EXIT_UNREACHABLE
+    return worst_exit(latest.findings)
+
+
+def rules(args: argparse.Namespace, settings: Settings) -> int:
+    """The list of rules, or one page."""
+    if args.rule is None:
+        for rule in RULES:
+            print(f"{rule.id}  {rule.title}")
+        return EXIT_OK
+    try:
+        print(page(args.rule.upper()))
+    except KeyError:
+        raise QtopError(f"no rule is called {args.rule}", "`qtop rules` lists them.") from None
+    return EXIT_OK
