@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,13 @@ MakeLlamaServer = Callable[..., DemoServer]
 """Starts a server; keywords threads (None: llama.cpp decides), port (0: a free one), parallel, context."""
 
 _INTEGRATION = Path(__file__).parent / "integration"
+
+
+def pytest_configure() -> None:
+    """Signals that whoever started the tests ignores (nohup, a build server) end our children all the same."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -370,7 +370,10 @@ def test_a_signal_while_measuring_puts_the_masks_back(
         assert masks(server.pid) == widened(before, server)
         for number in signals:
             child.send_signal(number)
-        child.communicate(timeout=30)
+        try:
+            child.communicate(timeout=30)
+        finally:
+            child.kill()  # or leaving the block would wait for one that does not end
     assert child.returncode == 130
     assert masks(server.pid) == before
     assert [one.state for one in journal.changes()] == ["closed"]
