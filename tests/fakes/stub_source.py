@@ -46,6 +46,7 @@ class StubSource:
     def __init__(self, samples: Iterable[Sample] = (), live: bool = True, interval: float = 1.0) -> None:
         self.live = live
         self.interval = interval
+        self.failure = ""
         self.started = self.stopped = False
         self._first = tuple(samples)
         self._on_sample: OnSample | None = None

@@ -82,6 +82,6 @@ async def at_end(pilot: Pilot[None], source: ReplaySource) -> None:
     """Wait until a recording has been played and its last sample is on the screen."""
     app = pilot.app
     assert isinstance(app, QtopApp)
-    await until(pilot, lambda: source.ended and app._snapshot is app.session.latest)
+    await until(pilot, lambda: source.ended and app.playback.shown is app.session.latest)
     app.redraw()
     await pilot.pause()

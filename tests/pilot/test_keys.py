@@ -99,7 +99,7 @@ async def test_every_key_on_a_recording_leaves_the_verdict_where_it_is(recording
         for key in KEYS:
             await pilot.press(key)
             await back_to_dashboard(pilot, app)
-            if app._paused:
+            if app.playback.paused:
                 await pilot.press("space")
             await pilot.pause()
             assert row(app, 2).startswith(" ▌ ENGINE WAITS FOR CPU 82 %"), key

@@ -43,8 +43,8 @@ async def stream(app: QtopApp, text: str, pieces: int = 7) -> None:
     parts = [text[start : start + size] for start in range(0, len(text), size)]
     events += [ProbeEvent(kind="delta", t=1.2 + 0.025 * number, text=part) for number, part in enumerate(parts)]
     for event in events:
-        app._probe_event(event)
-    app._dashboard.draw_probe(app.probe)
+        app.probing.take(event)
+    app._dashboard.draw_probe(app.probing.state)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -55,7 +55,7 @@ async def test_an_answer_of_any_kind_stays_in_its_panel(name: str) -> None:
         for width, height in SIZES:
             await pilot.resize_terminal(width, height)
             await pilot.pause(0.05)
-            app._dashboard.draw_probe(app.probe)
+            app._dashboard.draw_probe(app.probing.state)
             await pilot.pause()
             assert overflows(app) == []
             shown = rows(app)

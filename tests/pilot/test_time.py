@@ -40,18 +40,18 @@ async def test_a_paused_screen_stays_and_steps_through_what_came_before() -> Non
         for _ in range(5):
             await pilot.press("home")
         await until(pilot, lambda: "PAUSED 39 s back" in row(app, 1))
-        assert app._snapshot is not None
-        assert app._snapshot.frame.t == t[0]
+        assert app.playback.shown is not None
+        assert app.playback.shown.frame.t == t[0]
         await pilot.press("left")
         await pilot.pause()
-        assert app._snapshot.frame.t == t[0]
+        assert app.playback.shown.frame.t == t[0]
         for _ in range(45):
             await pilot.press("right")
         await until(pilot, lambda: "PAUSED now" in row(app, 1))
         await pilot.press("home", "end")
         await until(pilot, lambda: "PAUSED" not in row(app, 1))
         assert message(app) == "live"
-        assert app._snapshot is app.session.latest
+        assert app.playback.shown is app.session.latest
 
 
 async def test_an_arrow_pauses_a_live_screen() -> None:
@@ -89,11 +89,11 @@ async def test_a_replay_is_held_and_stepped_on_and_back(recording: MakeRecording
         return source.position
 
     def shown_at() -> float:
-        assert app._snapshot is not None
-        return app._snapshot.frame.t
+        assert app.playback.shown is not None
+        return app.playback.shown.frame.t
 
     async with running(app) as pilot:
-        await until(pilot, lambda: at() >= 1 and app._snapshot is not None)
+        await until(pilot, lambda: at() >= 1 and app.playback.shown is not None)
         await pilot.press("space")
         await pilot.pause(0.05)
         held = at()

@@ -14,6 +14,7 @@ from qtop.model import roofline
 from qtop.model.engines import engine_view, waterfall
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
+from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.sched import host_view, sched_view
 from qtop.model.series import rate, totals_of
 from qtop.sample import (
@@ -76,6 +77,7 @@ class Deriver:
         self._window: deque[EngineSample] = deque()
         self._late: deque[tuple[float, tuple[int, ...]]] = deque()
         self._identity: tuple[object, ...] = ()
+        self._waits = Waits(WINDOW_S)
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -98,11 +100,14 @@ class Deriver:
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
         )
+        fall, bound = self._waterfall(engine), self._roofline(self._frame, sample)
         self._frame = replace(
             self._frame,
-            waterfall=self._waterfall(engine),
+            waterfall=fall,
             kv_tokens=_kv_capacity(sample),
-            roofline_tok_s=self._roofline(self._frame, sample),
+            roofline_tok_s=bound,
+            cpu_wait=self._waits.push(sample.t, self._frame.sched),
+            decode_floor_ms=decode_floor_ms(fall, self._frame.engine, bound),
         )
         return self._frame
 
@@ -115,6 +120,7 @@ class Deriver:
             self._identity = identity
             self._engine, self._procs = _Pair(), _Pair()
             self._window.clear()
+            self._waits = Waits(WINDOW_S)
 
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)

@@ -209,3 +209,7 @@ class Frame:
     """Tokens that the KV cache holds."""
     roofline_tok_s: Reading[float] = NOT_YET
     """What memory bandwidth allows a batch like the present one, tokens a second."""
+    cpu_wait: dict[str, float] = field(default_factory=dict)
+    """Share of the waterfall's window that the thread in charge waited for a CPU, by stage."""
+    decode_floor_ms: Reading[float] = NOT_YET
+    """What decoding would take at the memory roofline, for the mean request of the window."""

@@ -23,6 +23,11 @@ class Source(Protocol):
         """Seconds between samples."""
         ...
 
+    @property
+    def failure(self) -> str:
+        """What went wrong inside qtop while a sample was taken in, "" for nothing."""
+        ...
+
     def start(self, on_sample: OnSample) -> None:
         """Begin; ``on_sample`` is called from the source's thread."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ class ReplaySource:
         self.t: float | None = None
         """Unix time of the last one."""
         self.ended = False
+        self.failure = ""
+        """What went wrong inside qtop while a sample was taken in, "" for nothing."""
         self._wake = threading.Condition()
         self._paused = False
         self._steps = 0
@@ -81,7 +84,12 @@ class ReplaySource:
                 return
             self.t = sample.t
             self.position += 1
-            self._on_sample(sample)
+            try:
+                self._on_sample(sample)
+            except Exception as error:
+                if os.environ.get("QTOP_DEBUG"):
+                    raise
+                self.failure = f"{type(error).__name__}: {error}"
 
     def _hold(self, sample: Sample) -> bool:
         """Wait until this sample is due; False when it is no longer wanted."""

@@ -17,11 +17,9 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from qtop.errors import QtopError
-from qtop.probe.messages import ProbeEvent
 from qtop.session import Session, Snapshot
 from qtop.source.attach import Choice
 from qtop.source.live import LiveSource
-from qtop.source.replay import ReplaySource
 from qtop.startup import settle
 from qtop.ui import commands
 from qtop.ui.bridge import Bridge
@@ -29,17 +27,17 @@ from qtop.ui.changes import Changes
 from qtop.ui.display import DisplayMixin
 from qtop.ui.look import AsciiFilter, Look
 from qtop.ui.panels.header import Status
-from qtop.ui.panels.probe import ProbeState
+from qtop.ui.playback import Playback
+from qtop.ui.plots import Plot
+from qtop.ui.probing import Probing
+from qtop.ui.screens.base import MainScreen, View
 from qtop.ui.screens.dashboard import DashboardScreen
 from qtop.ui.screens.dialogs import ChooseDialog, PageDialog
 from qtop.ui.suspend import Suspension
 from qtop.ui.themes import load_css
-from qtop.units import clock
 
 MESSAGE_S = 6.0
 """Seconds that a message stays on the key line."""
-PROBE_DRAW_S = 0.1
-"""Between two drawings of a streaming answer: ten a second look live and cost little over SSH."""
 
 DEBUG = bool(os.environ.get("QTOP_DEBUG"))
 
@@ -71,6 +69,9 @@ class QtopApp(DisplayMixin, App[None]):
         Binding("home", "step(-10)", "Ten back", show=False),
         Binding("end", "latest", "Latest", show=False),
         Binding("escape", "cancel", "Cancel", show=False),
+        *(Binding(key, f"show('{name}')", text, show=False) for key, name, text in commands.SCREENS),
+        Binding("o", "show('overview')", "Overview", show=False),
+        Binding("tab", "next_screen", "Next screen", show=False, priority=True),
         Binding("f", "findings", "Page of the first finding"),
         Binding("d", "demo", "Demo server", show=False),
         Binding("s", "choose", "Choose the server", show=False),
@@ -92,9 +93,9 @@ class QtopApp(DisplayMixin, App[None]):
         self.animation_level = "none"
         self.session = session
         self.look = look
-        self.probe = ProbeState()
         self.changes = Changes(self)
-        self._prompt, self._max_tokens = prompt, max_tokens
+        self.playback = Playback(session)
+        self.probing = Probing(self, prompt, max_tokens)
         self._record_dir = record_dir
         self._autoprobe = autoprobe
         self._start_demo = start_demo
@@ -103,15 +104,10 @@ class QtopApp(DisplayMixin, App[None]):
         self._bridge: Bridge | None = None
         self._origin = Context()
         self.broke: BaseException | None = None
-        self._dashboard = DashboardScreen(look)
-        self._snapshot: Snapshot | None = None
-        self._paused = False
-        self._back = 0
+        self._dashboard = DashboardScreen()
+        self._main: MainScreen = self._dashboard
         self._message, self._message_until = "", 0.0
         self._record_since = 0.0
-        self._probe_drawn = 0.0
-        self._span = (0.0, 0.0)
-        """Unix times of the first and last sample of the recording that is replayed."""
         self._declined: tuple[Choice, ...] = ()
 
     def on_mount(self) -> None:
@@ -120,7 +116,7 @@ class QtopApp(DisplayMixin, App[None]):
         if not self.look.ansi:
             self.theme = "qtop"
         if self.session.source.live:
-            self._snapshot = self.session.opening()
+            self.playback.shown = self.session.opening()
         self.push_screen(self._dashboard)
         loop = asyncio.get_running_loop()
         if self._driver is not None and not self.is_headless:
@@ -131,11 +127,18 @@ class QtopApp(DisplayMixin, App[None]):
         self._bridge = Bridge(self.run_later, self._take)
         self.session.listen(self._bridge.put)
         self.call_after_refresh(self._begin)
+        self.set_interval(MESSAGE_S, self._tell_failure)
 
     def _begin(self) -> None:
         settle()
         self.session.start()
         self.run_later(self.changes.greet)
+
+    def _tell_failure(self) -> None:
+        """A fault of qtop's own while it samples leaves an old screen standing: it must not do so in silence."""
+        failure = self.session.source.failure
+        if failure:
+            self.say(f"internal error while sampling: {failure}. Please report it.")
 
     def on_unmount(self) -> None:
         """Nothing more is drawn."""
@@ -167,8 +170,8 @@ class QtopApp(DisplayMixin, App[None]):
     def say(self, message: str) -> None:
         """A line where the keys are, for a few seconds."""
         self._message, self._message_until = message, time.monotonic() + MESSAGE_S
-        if self._dashboard.is_mounted:
-            self._dashboard.draw_message(message)
+        if self._main.is_mounted:
+            self._main.draw_message(message)
 
     # Drawing
 
@@ -181,8 +184,7 @@ class QtopApp(DisplayMixin, App[None]):
         if self.session.record_error and self.session.recording is not None:
             self.session.stop_recording()
             self.say(self.session.record_error)
-        if not self._paused:
-            self._snapshot = snapshot
+        self.playback.take(snapshot)
         self.redraw()
         self._offer_choice()
         if self._autoprobe and snapshot.frame.engine is not None and self._has_server():
@@ -191,27 +193,32 @@ class QtopApp(DisplayMixin, App[None]):
 
     def redraw(self) -> None:
         """Draw what is shown anew."""
-        if self._snapshot is not None and self._dashboard.is_mounted:
-            message = self._message if time.monotonic() < self._message_until else ""
-            self._dashboard.draw(self._snapshot, self._status(), self.probe, message, self.session.history)
+        view = self._view()
+        if view is not None and self._main.is_mounted:
+            self._main.draw(view)
+
+    def draw_probe(self) -> None:
+        """Draw the test prompt anew, where the screen shows it."""
+        if self._main.is_mounted:
+            self._main.draw_probe(self.probing.state)
+
+    def _view(self) -> View | None:
+        shown = self.playback.shown
+        if shown is None:
+            return None
+        message = self._message if time.monotonic() < self._message_until else ""
+        return View(shown, self._status(), self.probing.state, message, self.session.history)
 
     def _status(self) -> Status:
-        source = self.session.source
-        replay = ""
-        if isinstance(source, ReplaySource):
-            t = self._snapshot.frame.t if self._snapshot is not None else 0.0
-            if t > self._span[1]:  # asking reads the file: once, and again when one that grows has grown
-                self._span = (source.recording.start, source.recording.end)
-            begin, end = self._span
-            at = max(0.0, t - begin)
-            replay = f"{clock(at)} / {clock(end - begin)} ×{source.speed:g}" + (" end" if source.ended else "")
-        paused = ""
-        latest = self.session.latest
-        if self._paused and self._snapshot is not None and latest is not None:
-            back = latest.frame.t - self._snapshot.frame.t
-            paused = f"{back:.0f} s back" if back >= 0.5 else "now"
         recording = time.monotonic() - self._record_since if self.session.recording is not None else None
-        return Status(source.interval, replay, paused, recording, self.changes.busy_text, len(self._choices()))
+        return Status(
+            interval=self.session.source.interval,
+            replay=self.playback.place(),
+            paused=self.playback.distance(),
+            recording_s=recording,
+            busy=self.changes.busy_text,
+            choices=len(self._choices()),
+        )
 
     def _has_server(self) -> bool:
         source = self.session.source
@@ -264,103 +271,98 @@ class QtopApp(DisplayMixin, App[None]):
         points, threshold = self.session.observed(rule)
         width = min(84, int(self.size.width * 0.94) - 10)
         plot = "" if self.look.ascii else share_plot(points, threshold, width, 12)
-        self._page(page(rule), plot)
+        self._page(page(rule), plot, "The last minutes, as a share of wall time (%), with the threshold:")
 
     def action_findings(self) -> None:
         """The page of the first finding."""
-        if self._snapshot is not None and self._snapshot.findings:
-            self.action_page(self._snapshot.findings[0].rule)
+        shown = self.playback.shown
+        if shown is not None and shown.findings:
+            self.action_page(shown.findings[0].rule)
 
-    def _page(self, text: str, plot: str = "") -> None:
+    def _page(self, text: str, plot: str = "", caption: str = "") -> None:
         if not isinstance(self.screen, PageDialog):
-            self.push_screen(PageDialog(text, plot))
+            self.push_screen(PageDialog(text, plot, caption))
+
+    def action_show(self, name: str) -> None:
+        """Another main screen; the one that is shown already leads back to the overview."""
+        if not isinstance(self.screen, MainScreen):
+            return  # a dialog is open: its keys are its own
+        if name == self._main.NAME:
+            name = DashboardScreen.NAME
+        if name == self._main.NAME:
+            return
+        self._main = self._dashboard if name == DashboardScreen.NAME else commands.new_screen(name)
+        if isinstance(self.screen, MainScreen) and self.screen is not self._dashboard:
+            self.pop_screen()
+        if self._main is not self._dashboard:
+            self.push_screen(self._main)
+        self.call_after_refresh(self.redraw)
+
+    def action_next_screen(self) -> None:
+        """The next of the main screens."""
+        names = [DashboardScreen.NAME, *(name for _, name, _ in commands.SCREENS)]
+        self.action_show(names[(names.index(self._main.NAME) + 1) % len(names)])
+
+    def action_plot(self, plot: str) -> None:
+        """One chart on the whole screen."""
+        if self._main.NAME != "plots":
+            self.action_show("plots")
+        self._main.choose(plot)
+
+    def show_chart(self, plot: Plot, until: float, span: float) -> None:
+        """A figure over time as a line with exact axes."""
+        from qtop.report.plot import line_plot
+
+        points = [
+            (t - until, None if value is None else value * plot.factor)
+            for t, value in self.session.history.series(plot.pick, until, span)
+        ]
+        width, height = min(84, int(self.size.width * 0.94) - 10), max(8, int(self.size.height * 0.9) - 8)
+        drawn = "" if self.look.ascii else line_plot(points, width, height, top=plot.scale and plot.scale * plot.factor)
+        unit = f", {plot.unit}" if plot.unit else ""
+        self._page("" if drawn else "Fewer than two readings in this span.", drawn, f"{plot.what}{unit}")
 
     def action_pause(self) -> None:
         """Hold the screen (a replay: the recording), or go on."""
-        self._paused = not self._paused
-        self._back = 0
-        if isinstance(self.session.source, ReplaySource):
-            self.session.source.pause(self._paused)
-        if not self._paused and self.session.latest is not None:
-            self._snapshot = self.session.latest
-        self.say(
-            "paused: ← → step, space goes on" if self._paused else "live" if self.session.source.live else "playing"
-        )
+        self.say(self.playback.toggle())
         self.redraw()
 
     def action_step(self, by: int) -> None:
         """Step through what is kept; in a paused replay also on into the recording."""
-        if not self._paused:
+        if not self.playback.paused:
             self.action_pause()
-        shown = self._snapshot
-        if by > 0 and isinstance(self.session.source, ReplaySource) and shown is self.session.latest:
-            self.session.source.step()
-            self.call_later(self._follow, shown)
+        if by > 0 and self.playback.at_the_end():
+            self.call_later(self._read_on)
             return
-        if self.session.source.live and shown is not None:
-            self._back = self.session.index_of(shown)
-        self._back = max(0, min(self.session.kept - 1, self._back - by))
-        self._snapshot = self.session.back(self._back) or self._snapshot
+        self.playback.step(by)
         self.redraw()
 
-    def _follow(self, shown: Snapshot | None) -> None:
-        self._snapshot = self.session.wait(shown.seq if shown else 0, 0.2) or self._snapshot
-        self._back = 0
+    def _read_on(self) -> None:
+        self.playback.read_on()
         self.redraw()
 
     def action_latest(self) -> None:
         """Back to now."""
-        if self._paused:
+        if self.playback.paused:
             self.action_pause()
 
     def action_cancel(self) -> None:
-        """Stop a test prompt or a change under way."""
+        """Stop a change or a test prompt under way; with neither, back to the overview."""
         if self.changes.busy_text:
             self.changes.cancel()
         elif self.session.probing:
-            self.session.cancel_probe()
-            self.say("test prompt cancelled")
+            self.probing.cancel()
+        else:
+            self.action_show(DashboardScreen.NAME)
 
     def action_probe(self) -> None:
-        """Stream a test prompt; a second press cancels it. On a saturated server the first press only warns."""
-        if self.changes.busy_text:
-            self.say("a change is being measured: another prompt would disturb it")
-            return
-        if self.session.probing:
-            self.action_cancel()
-            return
-        warned = bool(self.probe.warning) and not self.probe.text
-        try:
-            request = self.session.probe_request(self._prompt, self._max_tokens)
-            self.probe = ProbeState()
-            self.probe.plan, warning = self.session.probe_plan(request)
-            self.probe.warning = warning or ""
-            if warning and not warned:
-                self.say("the server is saturated: p again sends the prompt all the same")
-                self.redraw()
-                return
-            self.probe.running = True
-            self.session.start_probe(request, self.heard_probe)
-        except QtopError as error:
-            self.probe.running = False
-            self.say(str(error))
-        self.redraw()
-
-    def heard_probe(self, event: ProbeEvent) -> None:
-        """An event of the prober, on its reader's thread."""
-        self.run_later(lambda: self._probe_event(event))
-
-    def _probe_event(self, event: ProbeEvent) -> None:
-        self.probe.take(event)
-        now = time.monotonic()
-        if (event.kind != "delta" or now - self._probe_drawn >= PROBE_DRAW_S) and self._dashboard.is_mounted:
-            self._probe_drawn = now
-            self._dashboard.draw_probe(self.probe)
+        """Stream a test prompt; a second press cancels it."""
+        self.probing.toggle()
 
     def action_fix(self, number: int) -> None:
         """Preview the remedy with this number."""
-        if self._snapshot is not None:
-            self.changes.preview(number, self._snapshot.findings)
+        if self.playback.shown is not None:
+            self.changes.preview(number, self.playback.shown.findings)
 
     def action_undo(self) -> None:
         """Put the latest change back."""

@@ -77,14 +77,14 @@ class Changes:
         app, actor = self._app, self._app.session.actor
         assert actor is not None
         self._set_busy(f"{plan.knob} …")
-        app.probe = ProbeState()
+        app.probing.state = ProbeState()
 
         def say(step: str, text: str) -> None:
             app.run_later(lambda: self._set_busy(f"{plan.knob}: {text}"))
 
         def work() -> None:
             try:
-                outcome = actor.apply(plan.knob, plan.value, say, on_event=app.heard_probe)
+                outcome = actor.apply(plan.knob, plan.value, say, on_event=app.probing.heard)
                 text = f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
                 app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "text": outcome.text})
             except QtopError as error:
@@ -100,7 +100,7 @@ class Changes:
 
     def _done(self, text: str) -> None:
         self._busy = ""
-        self._app.probe.running = False
+        self._app.probing.state.running = False
         self._app.say(text)
         self._app.redraw()
 

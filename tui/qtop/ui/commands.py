@@ -15,6 +15,7 @@ from qtop.errors import QtopError
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp
+    from qtop.ui.screens.base import MainScreen
 
 Commands = Iterable[SystemCommand]
 
@@ -29,6 +30,7 @@ HELP = """\
 | `r` | record; again: stop |
 | `space` | pause; `←` `→` step, `Home` ten back, `End` or `space` go on |
 | `f` | the page of the first finding |
+| `g` `t` `v` `m` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
 | `Ctrl-P` | every command |
@@ -47,6 +49,20 @@ Row 2 is the verdict: what holds the server back. A dash stands for a reading th
 which some task on this host waited for a CPU. **wake-up**: how late this host wakes a sleeper. **held by**: what kept
 the GPU's clock down, as a share of the last second. **roofline**: what the GPU's memory bandwidth allows at this batch.
 """
+
+
+SCREENS = (("m", "plots", "One chart on the whole screen"),)
+"""Key, name and explanation of the screens beside the overview."""
+
+
+def new_screen(name: str) -> MainScreen:
+    """The screen of this name; its module is loaded when it is first asked for."""
+    match name:
+        case "plots":
+            from qtop.ui.screens.plots import PlotsScreen
+
+            return PlotsScreen()
+    raise ValueError(f"no screen is called {name}")
 
 
 def in_background(work: Callable[[], None]) -> None:
@@ -75,6 +91,8 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
         ("Fix the first finding", "1: preview its remedy", lambda: app.action_fix(1)),
         ("Undo", "u: put the latest change back", app.action_undo),
         ("Record", "r: start or stop recording", app.action_record),
+        ("Overview", "o: everything at a glance", lambda: app.action_show("overview")),
+        *((f"Screen {name}", f"{key}: {text}", lambda name=name: app.action_show(name)) for key, name, text in SCREENS),
         ("Pause", "space: hold the screen and step through time", app.action_pause),
         ("Cancel", "Esc: stop the test prompt or the change under way", app.action_cancel),
         ("Demo server", "d: start a small real server", app.action_demo),

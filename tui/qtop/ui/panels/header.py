@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtop.model.frame import Frame, OwnView
@@ -105,24 +106,17 @@ def _keys(look: Look) -> Line:
     )
 
 
-KEYS = (
-    ("p", "test prompt", "app.probe"),
-    ("1-9", "fix", "app.fix(1)"),
-    ("u", "undo", "app.undo"),
-    ("r", "record", "app.record"),
-    ("space", "pause", "app.pause"),
-    ("f", "findings", "app.findings"),
-    ("^p", "commands", "app.command_palette"),
-)
+Key = tuple[str, str, str]
+"""A key as it is shown, what it does, and the action of a click."""
 
 
-def key_line(look: Look, width: int, message: str = "", extra: tuple[tuple[str, str, str], ...] = ()) -> Line:
-    """The keys, or for a few seconds what just happened."""
+def key_line(look: Look, width: int, keys: Iterable[Key], message: str = "") -> Line:
+    """The keys, as many as fit, or for a few seconds what just happened."""
     if message:
         return (look.seg(f" {fit_middle(message, width - 2)}", "accent"),)
     segments = [look.seg(" ")]
     used = 1
-    for key, name, action in (*extra, *KEYS):
+    for key, name, action in keys:
         cells = len(key) + len(name) + 3
         if used + cells > width:
             break

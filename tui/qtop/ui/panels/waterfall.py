@@ -1,58 +1,179 @@
-"""Where a request's time goes: the stages of the last window on one axis, with waiting for a CPU marked on it."""
+"""Where a request's time goes: the stages of the last window on one axis, what of each was waiting for a CPU, and where
+the memory roofline lies."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from rich.segment import Segment
 
-from qtop.model.frame import Frame, SchedView, Waterfall
-from qtop.sample import Absent, Why
+from qtop.model.frame import Frame, Waterfall
+from qtop.sample import Absent, Reading, Why
 from qtop.ui.look import Line, Look, fit, width_of
-from qtop.ui.panels import title
-from qtop.units import milliseconds, number, percent
+from qtop.ui.panels import packed, title
+from qtop.ui.widgets.marks import nice_top
+from qtop.units import NONE, milliseconds, number, percent
 
-_PENS = {"frontend": "accent", "queue": "warn", "prefill": "good", "decode": "text"}
+PENS = {"client": "label", "frontend": "accent", "queue": "warn", "prefill": "good", "decode": "text"}
+NAME_CELLS = 10
+FIGURE_CELLS = 11
+ROWS = 7
+"""Heading, five stages, axis."""
+WAITS = 0.05
+"""Share of the time below which waiting for a CPU is not drawn."""
 
 
-def waterfall_lines(look: Look, frame: Frame, width: int) -> list[Line]:
-    """A heading, the bar, its legend."""
+@dataclass(frozen=True)
+class _Piece:
+    """A stage as it is drawn."""
+
+    name: str
+    ms: Reading[float]
+    waits: float
+
+
+def waterfall_lines(look: Look, frame: Frame, width: int, rows: int = 3) -> list[Line]:
+    """``rows`` from ROWS up: one row a stage, each begun where the one before ended; else one bar and its legend."""
     fall = frame.waterfall
+    name = "Where a request's time goes"
     if not isinstance(fall, Waterfall):
         why = "no requests yet" if fall.why is Why.NOT_YET else str(fall)
-        return [title(look, "Where a request's time goes", width), (look.seg(fit(why, width), "label"),), ()]
-    known = [(stage.name, stage.ms) for stage in fall.stages if not isinstance(stage.ms, Absent)]
-    total = sum(ms for _, ms in known)
-    head = title(look, f"Where a request's time goes (last {fall.seconds:.0f} s)", width, _note(fall))
+        return _padded([title(look, name, width), (look.seg(fit(why, width), "label"),)], rows)
+    pieces = [_Piece(stage.name, stage.ms, frame.cpu_wait.get(stage.name, 0.0)) for stage in fall.stages]
+    total = sum(piece.ms for piece in pieces if not isinstance(piece.ms, Absent))
+    head = title(look, f"{name} (last {fall.seconds:.0f} s)", width, _note(fall))
     if total <= 0.0:
-        return [head, (look.seg("no request finished in this window", "label"),), ()]
-    waiting = 0.0
-    if isinstance(frame.sched, SchedView) and frame.sched.critical:
-        waiting = max(thread.contended for thread in frame.sched.critical)
+        return _padded([head, (look.seg("no request finished in this window", "label"),)], rows)
+    if rows < ROWS:
+        return [head, *_one_bar(look, pieces, total, width)]
+    return [head, *_staircase(look, frame, fall, pieces, total, width)]
+
+
+def _padded(lines: list[Line], rows: int) -> list[Line]:
+    return lines + [()] * (max(3, min(rows, ROWS)) - len(lines))
+
+
+# A row a stage
+
+
+def _staircase(look: Look, frame: Frame, fall: Waterfall, pieces: list[_Piece], total: float, width: int) -> list[Line]:
+    floor = frame.decode_floor_ms
+    room = width - NAME_CELLS - FIGURE_CELLS - 1
+    lines: list[Line] = []
+    begin = 0.0
+    for piece in [_Piece("client", Absent(Why.NOT_HERE, "only a test prompt tells"), 0.0), *pieces]:
+        label = look.seg(piece.name.ljust(NAME_CELLS), "label")
+        if isinstance(piece.ms, Absent):
+            why = str(piece.ms) if piece.ms.why is not Why.NOT_YET else ""
+            lines.append((label, look.seg(fit(why, room).ljust(room + 1), "label"), look.seg(NONE.rjust(FIGURE_CELLS))))
+            continue
+        start, end = _place(begin, piece.ms, total, room)
+        begin += piece.ms
+        cells = end - start
+        waits = round(cells * piece.waits) if piece.waits >= WAITS else 0
+        mark = -1
+        if piece.name == "decode" and not isinstance(floor, Absent) and floor < piece.ms:
+            mark = min(cells - 1, round(floor / total * room))
+        lines.append(
+            (
+                label,
+                look.seg(" " * start),
+                *_bar(look, piece.name, cells, waits, mark),
+                look.seg(" " * (room - end + 1)),
+                look.seg(milliseconds(piece.ms).rjust(FIGURE_CELLS)),
+            )
+        )
+    lines.append(_axis(look, frame, total, room, width))
+    return lines
+
+
+def _place(begin: float, ms: float, total: float, room: int) -> tuple[int, int]:
+    """First cell and the one after the last of a stage; one that takes any time has a cell."""
+    start = min(room - 1, round(begin / total * room))
+    end = min(room, max(start + 1, round((begin + ms) / total * room)))
+    return (start, end) if ms > 0 else (start, start)
+
+
+def _bar(look: Look, name: str, cells: int, waits: int, mark: int) -> list[Segment]:
+    pen = PENS.get(name, "text")
+    kinds = ["work"] * (cells - waits) + ["wait"] * waits
+    segments: list[Segment] = []
+    for cell, kind in enumerate(kinds):
+        if cell == mark:
+            segments.append(look.seg("┃", "accent"))
+        else:
+            segments.append(look.seg("▒", "crit") if kind == "wait" else look.seg("█", pen))
+    return _joined(segments)
+
+
+def _joined(segments: list[Segment]) -> list[Segment]:
+    """Neighbours of one style as one segment."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and joined[-1].style == segment.style:
+            joined[-1] = Segment(joined[-1].text + segment.text, segment.style)
+        else:
+            joined.append(segment)
+    return joined
+
+
+def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line:
+    """Ticks in a row under the bars, and at its right end what the marks mean, with the worst share."""
+    step = nice_top(total / 5)
+    ticks = [(round(step * k / total * room), step * k) for k in range(1, math.ceil(total / step))]
+    cells = [" "] * (room + 1)
+    text = "0"
+    cells[0] = text
+    used = 2
+    for place, value in ticks:
+        text = _tick(value)
+        if place < used or place + len(text) > room:
+            continue
+        cells[place : place + len(text)] = text
+        used = place + len(text) + 1
+    marks: list[Line] = []
+    worst = max(frame.cpu_wait.values(), default=0.0)
+    if worst >= WAITS:
+        marks.append((look.seg("  ▒ ", "crit"), look.seg("waits for a CPU "), look.seg(percent(worst), "crit")))
+    floor = frame.decode_floor_ms
+    if not isinstance(floor, Absent):
+        marks.append((look.seg("  ┃ ", "accent"), look.seg(f"roofline {milliseconds(floor)}", "label")))
+    taken = sum(width_of(segment.text) for group in marks for segment in group)
+    ruler = "".join(cells)
+    keep = width - NAME_CELLS - taken
+    if keep < len(ruler):  # a label that would be cut is left out whole
+        ruler = ruler[:keep].rpartition("  ")[0]
+    return packed(width, (look.seg(" " * NAME_CELLS), look.seg(ruler.ljust(max(0, keep)), "label")), *marks)
+
+
+def _tick(ms: float) -> str:
+    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
+
+
+# One bar
+
+
+def _one_bar(look: Look, pieces: list[_Piece], total: float, width: int) -> list[Line]:
+    known = [(piece.name, piece.ms, piece.waits) for piece in pieces if not isinstance(piece.ms, Absent)]
     bar: list[Segment] = []
     named: list[tuple[float, Line]] = []
     left = width
     gap = "   " if width >= 100 else "  "
-    for position, (name, ms) in enumerate(known):
+    for position, (name, ms, waits) in enumerate(known):
         cells = left if position == len(known) - 1 else min(left, round(width * ms / total))
         if ms > 0 and cells == 0 and left:
             cells = 1
         left -= cells
-        waits = round(cells * waiting) if name == "decode" else 0
-        bar += [look.seg("█" * (cells - waits), _PENS.get(name, "text")), look.seg("▒" * waits, "crit")]
-        named.append(
-            (
-                ms,
-                (
-                    look.seg("■ ", _PENS.get(name, "text")),
-                    look.seg(f"{name} ", "label"),
-                    look.seg(milliseconds(ms) + gap),
-                ),
-            )
-        )
+        bar += _bar(look, name, cells, round(cells * waits) if waits >= WAITS else 0, -1)
+        pen = PENS.get(name, "text")
+        named.append((ms, (look.seg("■ ", pen), look.seg(f"{name} ", "label"), look.seg(milliseconds(ms) + gap))))
     share: Line = ()
-    if waiting >= 0.05:
+    worst = max((waits for _, _, waits in known), default=0.0)
+    if worst >= WAITS:
         waits_for = "waits for a CPU " if width >= 100 else "CPU wait "
-        share = (look.seg("▒ ", "crit"), look.seg(waits_for, "label"), look.seg(percent(waiting), "crit"))
-    return [head, tuple(bar), _legend(named, share, width)]
+        share = (look.seg("▒ ", "crit"), look.seg(waits_for, "label"), look.seg(percent(worst), "crit"))
+    return [tuple(bar), _legend(named, share, width)]
 
 
 def _legend(named: list[tuple[float, Line]], share: Line, width: int) -> Line:
@@ -72,5 +193,6 @@ def _note(fall: Waterfall) -> str:
     if not isinstance(fall.ttft_ms, Absent):
         parts.append(f"TTFT {milliseconds(fall.ttft_ms)}")
     if not isinstance(fall.itl_ms, Absent):
-        parts.append(f"{milliseconds(fall.itl_ms)} a token")
+        tokens = f" × {number(fall.tokens)}" if not isinstance(fall.tokens, Absent) else ""
+        parts.append(f"{milliseconds(fall.itl_ms)} a token{tokens}")
     return "  ".join(parts)

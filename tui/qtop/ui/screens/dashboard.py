@@ -1,100 +1,84 @@
-"""The main screen: header, verdict, three panels with their charts, waterfall, findings and test prompt."""
+"""The overview: three panels with their charts, waterfall, findings and test prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import ClassVar
 
-from textual.app import ComposeResult
+from textual import events
 from textual.containers import Container, Horizontal, Vertical
-from textual.screen import Screen
+from textual.widget import Widget
 
-from qtop.model.frame import EngineView, Frame, SchedView
+from qtop.model.frame import Frame
 from qtop.model.history import History
-from qtop.sample import NOT_YET, Absent, Reading
+from qtop.sample import Absent
 from qtop.session import Snapshot
 from qtop.ui.lines import Lines
-from qtop.ui.look import Look
-from qtop.ui.panels.findings import finding_lines, verdict_line
+from qtop.ui.look import fit, width_of
+from qtop.ui.panels.findings import finding_lines
 from qtop.ui.panels.gpu import gpu_lines
-from qtop.ui.panels.header import Status, header_line, key_line
+from qtop.ui.panels.header import Key
 from qtop.ui.panels.probe import ProbeState, probe_lines
 from qtop.ui.panels.sched import sched_lines
 from qtop.ui.panels.server import server_lines
+from qtop.ui.panels.waterfall import ROWS as WATERFALL_ROWS
 from qtop.ui.panels.waterfall import waterfall_lines
+from qtop.ui.plots import BY_ID, Plot, busy_plot
+from qtop.ui.screens.base import MainScreen, View
 from qtop.ui.widgets.chart import TimeChart
 
 WIDE = 104
 """Columns from which the three panels stand side by side even with a GPU."""
 TALL = 32
-"""Rows from which the panels have charts."""
+"""Rows from which the panels have charts and the waterfall a row a stage."""
 TALLER = 44
 """Rows from which the charts are higher."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One chart: what it draws, its caption, its fixed scale."""
-
-    id: str
-    pick: Callable[[Frame], Reading[float]]
-    scale: float | None
-
-
-def _gpu_busy(frame: Frame) -> Reading[float]:
-    return frame.gpus[0].util if not isinstance(frame.gpus, Absent) and frame.gpus else NOT_YET
-
-
-def _engine_wait(frame: Frame) -> Reading[float]:
-    if not isinstance(frame.sched, SchedView) or not frame.sched.critical:
-        return NOT_YET
-    return max(thread.wait for thread in frame.sched.critical)
-
-
-def _output(frame: Frame) -> Reading[float]:
-    return frame.engine.gen_tok_s if isinstance(frame.engine, EngineView) else NOT_YET
-
-
-PLOTS = (
-    Plot("gpu-chart", _gpu_busy, 1.0),
-    Plot("sched-chart", _engine_wait, 1.0),
-    Plot("server-chart", _output, None),
-)
 HISTORY_S = 300.0
+PANELS = ("gpu", "sched", "server")
 
 
-class DashboardScreen(Screen[None]):
-    """Everything at a glance; draws a snapshot, knows nothing of where it came from."""
+class PanelChart(TimeChart):
+    """A chart under a panel; a click shows it on the whole screen."""
 
-    def __init__(self, look: Look) -> None:
+    plot: Plot
+
+    def on_click(self, event: events.Click) -> None:
+        """Maximise it."""
+        event.stop()
+        self.app.action_plot(self.plot.id)  # type: ignore[attr-defined]
+
+
+class DashboardScreen(MainScreen):
+    """Everything at a glance; panels come and go by classes."""
+
+    NAME = "overview"
+    KEYS: ClassVar[tuple[Key, ...]] = (
+        ("p", "test prompt", "app.probe"),
+        ("g", "GPUs", "app.show('gpus')"),
+        ("t", "threads", "app.show('threads')"),
+        ("v", "server", "app.show('server')"),
+        ("m", "plots", "app.show('plots')"),
+        ("space", "pause", "app.pause"),
+        ("r", "record", "app.record"),
+        ("u", "undo", "app.undo"),
+        ("f", "findings", "app.findings"),
+        ("^p", "commands", "app.command_palette"),
+    )
+
+    def __init__(self) -> None:
         super().__init__()
-        self._look = look
         self._shown: Snapshot | None = None
 
-    def compose(self) -> ComposeResult:
-        """The fixed skeleton; panels come and go by classes."""
-        yield Lines(id="header", classes="row")
-        yield Lines(id="verdict", classes="row")
-        with Container(id="panels"):
-            for name in ("gpu", "sched", "server"):
-                with Vertical(id=f"{name}-panel", classes="panel"):
-                    yield Lines(id=name)
-                    yield Lines(id=f"{name}-caption", classes="caption row")
-                    yield TimeChart(id=f"{name}-chart", scale=1.0 if name != "server" else None, ascii=self._look.ascii)
+    def body(self) -> Iterable[Widget]:
+        """Panels, waterfall, findings beside the test prompt."""
+        panels = []
+        for name in PANELS:
+            chart = PanelChart(id=f"{name}-chart", ascii=self.look.ascii)
+            caption = Lines(id=f"{name}-caption", classes="caption row")
+            panels.append(Vertical(Lines(id=name), caption, chart, id=f"{name}-panel", classes="panel"))
+        yield Container(*panels, id="panels")
         yield Lines(id="waterfall")
-        with Horizontal(id="bottom"):
-            yield Lines(id="findings", classes="fill")
-            yield Lines(id="probe", classes="fill")
-        yield Lines(id="keys", classes="row")
-
-    def on_mount(self) -> None:
-        """Captions stay as they are."""
-        for name, caption in (
-            ("gpu", "busy, 0–100 %"),
-            ("sched", "waits for a CPU, 0–100 %"),
-            ("server", "output tokens a second"),
-        ):
-            self.query_one(f"#{name}-caption", Lines).show([(self._look.seg(caption, "label"),)])
+        yield Horizontal(Lines(id="findings", classes="fill"), Lines(id="probe", classes="fill"), id="bottom")
 
     def on_resize(self) -> None:
         """Choose what fits."""
@@ -104,17 +88,12 @@ class DashboardScreen(Screen[None]):
         self.set_class(height < TALL, "short")
         self.set_class(height < 20, "tiny")
         self.set_class(height >= TALLER, "taller")
-        self.call_after_refresh(self._redraw)
-
-    def _redraw(self) -> None:
-        """Lines are prepared for a width: once the new one is known, all are prepared anew."""
         self._shown = None
-        self.app.redraw()  # type: ignore[attr-defined]
+        super().on_resize()
 
-    def draw(self, snapshot: Snapshot, status: Status, probe: ProbeState, message: str, history: History) -> None:
-        """Put a snapshot on the screen."""
-        look, frame = self._look, snapshot.frame
-        self._draw_chrome(snapshot, status, message)
+    def draw_body(self, view: View) -> None:
+        """The panels side by side as far as they fit."""
+        look, frame = self.look, view.snapshot.frame
         self.set_class(isinstance(frame.gpus, Absent) or not frame.gpus, "no-gpu")
         compact = self.app.size.height < TALL
         columns = (
@@ -122,11 +101,11 @@ class DashboardScreen(Screen[None]):
         )
         rows = 7 if compact else 99
         panels = [
-            (self._lines("sched"), sched_lines(look, frame, self._width("sched"), rows)),
-            (self._lines("server"), server_lines(look, frame, self._width("server"), rows)),
+            (self.lines("sched"), sched_lines(look, frame, self.width_of("sched"), rows)),
+            (self.lines("server"), server_lines(look, frame, self.width_of("server"), rows)),
         ]
         further = 2 if compact else max(4, self.app.size.height - TALL)
-        gpu = (self._lines("gpu"), gpu_lines(look, frame, self._width("gpu"), columns, further))
+        gpu = (self.lines("gpu"), gpu_lines(look, frame, self.width_of("gpu"), columns, further))
         if columns == 1:
             panels.insert(0, gpu)
         else:
@@ -134,48 +113,37 @@ class DashboardScreen(Screen[None]):
         longest = max(len(lines) for _, lines in panels)
         for widget, lines in panels:  # as many lines in each, so that the charts below stand on one level
             widget.show([*lines, *[()] * (longest - len(lines))])
-        self._lines("waterfall").show(waterfall_lines(look, frame, self._width("waterfall")))
-        findings = self.query_one("#findings", Lines)
-        findings.show(finding_lines(look, snapshot.findings, max(20, findings.size.width), findings.size.height))
-        self.draw_probe(probe)
-        self._draw_charts(frame, history)
-        self._shown = snapshot
-
-    def _lines(self, name: str) -> Lines:
-        return self.query_one(f"#{name}", Lines)
-
-    def _width(self, name: str) -> int:
-        return max(20, self._lines(name).size.width)
-
-    def _draw_chrome(self, snapshot: Snapshot, status: Status, message: str) -> None:
-        look, width = self._look, self.size.width
-        self.query_one("#header", Lines).show([header_line(look, snapshot.frame, status, width)])
-        extra: tuple[tuple[str, str, str], ...] = ()
-        plan = ""
-        if status.choices:
-            extra, plan = (("s", "choose the server", "app.choose"),), "[s] choose"
-        elif isinstance(snapshot.frame.server, Absent) and not status.replay:
-            extra = (("d", "demo server", "app.demo"),)
-            plan = "[d] start the demo server" if width >= 80 else "[d] demo"
-        self.query_one("#verdict", Lines).show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
-        self.query_one("#keys", Lines).show([key_line(look, width, message, extra)])
+        fall = waterfall_lines(look, frame, self.width_of("waterfall"), 3 if compact else WATERFALL_ROWS)
+        self.lines("waterfall").show(fall)
+        findings = self.lines("findings")
+        findings.show(finding_lines(look, view.snapshot.findings, self.width_of("findings"), findings.size.height))
+        self.draw_probe(view.probe)
+        self._draw_charts(frame, view.history)
+        self._shown = view.snapshot
 
     def _draw_charts(self, frame: Frame, history: History) -> None:
         """Append to the charts; draw them afresh when time did not simply go on."""
         last = self._shown.frame.t if self._shown is not None else None
-        for plot in PLOTS:
-            chart = self.query_one(f"#{plot.id}", TimeChart)
-            if last is not None and 0.0 <= frame.t - last < 10.0:
+        for name, plot in zip(PANELS, (busy_plot(frame), BY_ID["wait"], BY_ID["output"]), strict=True):
+            chart = self.query_one(f"#{name}-chart", PanelChart)
+            changed = getattr(chart, "plot", None) is not plot
+            if changed:
+                chart.plot = plot
+                chart.scale = plot.scale
+                self._caption(name, plot)
+            if last is not None and not changed and 0.0 <= frame.t - last < 10.0:
                 for t, value in history.series(plot.pick, frame.t, frame.t - last):  # what the screen missed as well
                     chart.add(t, value)
             else:
                 chart.set_points(history.series(plot.pick, frame.t, HISTORY_S))
 
+    def _caption(self, name: str, plot: Plot) -> None:
+        width = self.width_of(name)
+        text = f"{plot.what}, 0–100 %"
+        text = text if plot.unit == "%" and width_of(text) <= width else plot.what
+        self.lines(f"{name}-caption").show([(self.look.seg(fit(text, width), "label"),)])
+
     def draw_probe(self, probe: ProbeState) -> None:
         """The test prompt alone: it changes between ticks."""
-        widget = self.query_one("#probe", Lines)
-        widget.show(probe_lines(self._look, probe, max(20, widget.size.width), widget.size.height))
-
-    def draw_message(self, message: str) -> None:
-        """The key line alone."""
-        self.query_one("#keys", Lines).show([key_line(self._look, self.size.width, message)])
+        widget = self.lines("probe")
+        widget.show(probe_lines(self.look, probe, self.width_of("probe"), widget.size.height))

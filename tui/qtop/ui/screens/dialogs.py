@@ -117,25 +117,24 @@ class ChooseDialog(ModalScreen[Choice | None]):
 
 
 class PageDialog(ModalScreen[None]):
-    """A page of Markdown: help, or a rule with what it saw in the last minutes."""
+    """A page of Markdown: help, a rule with what it saw in the last minutes, or a chart alone."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "leave", "Close")]
 
-    def __init__(self, text: str, plot: str = "") -> None:
+    def __init__(self, text: str, plot: str = "", caption: str = "") -> None:
         super().__init__()
-        self._text, self._plot = text, plot
+        self._text, self._plot, self._caption = text, plot, caption
 
     def compose(self) -> ComposeResult:
         """A scrolling page."""
-        from textual.widgets import Markdown  # slow to import, and the other dialogs do without
-
         with VerticalScroll(classes="dialog page"):
             if self._plot:
-                yield Static(
-                    "The last minutes, as a share of wall time (%), with the threshold:", classes="caption-line"
-                )
+                yield Static(self._caption, classes="caption-line", markup=False)
                 yield Static(self._plot, markup=False)
-            yield Markdown(self._text)
+            if self._text:
+                from textual.widgets import Markdown  # slow to import, and the other dialogs do without
+
+                yield Markdown(self._text)
 
     def action_leave(self) -> None:
         """Close."""

@@ -1,0 +1,67 @@
+"""What is laid over the waterfall: how long the thread in charge of a stage waited for a CPU, and what decoding would
+take if memory bandwidth were the only limit."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from qtop.model.frame import EngineView, SchedView, ThreadView, Waterfall
+from qtop.sample import NOT_YET, Absent, Reading
+
+STAGES = {"api": ("frontend",), "engine": ("queue", "prefill", "decode")}
+"""By the role of the thread that does the work of the stage; what a request feels while that thread waits."""
+
+
+class Waits:
+    """Means of the waiting shares over a window, fed with one view a tick."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._kept: deque[tuple[float, dict[str, float]]] = deque()
+
+    def push(self, t: float, sched: SchedView | Absent) -> dict[str, float]:
+        """The mean share by stage over the window that ends at ``t``; {} where threads cannot be seen."""
+        if isinstance(sched, Absent):
+            self._kept.clear()
+            return {}
+        if self._kept and self._kept[-1][0] >= t:
+            self._kept.clear()  # a replay went back
+        self._kept.append((t, _by_stage(sched.critical)))
+        while t - self._kept[0][0] >= self._seconds:
+            self._kept.popleft()
+        sums: dict[str, list[float]] = {}
+        for _, shares in self._kept:
+            for stage, share in shares.items():
+                sums.setdefault(stage, []).append(share)
+        return {stage: sum(shares) / len(shares) for stage, shares in sums.items()}
+
+
+def _by_stage(critical: tuple[ThreadView, ...]) -> dict[str, float]:
+    """The longest wait of each role; where no thread has a role (llama.cpp) the busiest does all stages."""
+    shares: dict[str, float] = {}
+    for thread in critical:
+        for stage in STAGES.get(thread.role, sum(STAGES.values(), ())):
+            shares[stage] = max(shares.get(stage, 0.0), thread.wait)
+    return shares
+
+
+def decode_floor_ms(
+    fall: Waterfall | Absent, engine: EngineView | Absent, roofline_tok_s: Reading[float]
+) -> Reading[float]:
+    """Mean tokens a request × the time of one step at the memory roofline, ms.
+
+    A step there takes running / (tokens a second) seconds: each running request gets one token of it.
+    """
+    if isinstance(roofline_tok_s, Absent):
+        return roofline_tok_s
+    if isinstance(fall, Absent):
+        return fall
+    if isinstance(engine, Absent):
+        return engine
+    if isinstance(fall.tokens, Absent):
+        return fall.tokens
+    if isinstance(engine.running, Absent):
+        return engine.running
+    if roofline_tok_s <= 0 or engine.running <= 0:
+        return NOT_YET
+    return fall.tokens * engine.running / roofline_tok_s * 1000.0

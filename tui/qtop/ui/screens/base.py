@@ -1,0 +1,107 @@
+"""What every main screen has: who is watched on row 1, the verdict on row 2, the keys on the last row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from qtop.model.history import History
+from qtop.sample import Absent
+from qtop.session import Snapshot
+from qtop.ui.lines import Lines
+from qtop.ui.look import Look
+from qtop.ui.panels.findings import verdict_line
+from qtop.ui.panels.header import Key, Status, header_line, key_line
+from qtop.ui.panels.probe import ProbeState
+
+if TYPE_CHECKING:
+    from qtop.ui.app import QtopApp
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a screen draws from."""
+
+    snapshot: Snapshot
+    status: Status
+    probe: ProbeState
+    message: str
+    history: History
+
+
+class MainScreen(Screen[None]):
+    """Draws a view; knows nothing of where it came from."""
+
+    NAME: ClassVar[str] = ""
+    KEYS: ClassVar[tuple[Key, ...]] = ()
+    """The keys that its last row names, those that matter most first."""
+
+    @property
+    def qtop(self) -> QtopApp:
+        """The app, as what it is."""
+        return self.app  # type: ignore[return-value]
+
+    @property
+    def look(self) -> Look:
+        """The pens in force."""
+        return self.qtop.look
+
+    def compose(self) -> ComposeResult:
+        """Two rows above, one below, the screen's own between them."""
+        yield Lines(id="header", classes="row")
+        yield Lines(id="verdict", classes="row")
+        yield from self.body()
+        yield Lines(id="keys", classes="row")
+
+    def body(self) -> Iterable[Widget]:
+        """What stands between the verdict and the keys."""
+        raise NotImplementedError
+
+    def on_resize(self) -> None:
+        """Lines are prepared for a width: once the new one is known, all are prepared anew."""
+        self.call_after_refresh(self.qtop.redraw)
+
+    def draw(self, view: View) -> None:
+        """Put a view on the screen."""
+        self._draw_chrome(view)
+        self.draw_body(view)
+
+    def draw_body(self, view: View) -> None:
+        """Put what is the screen's own on it."""
+        raise NotImplementedError
+
+    def choose(self, name: str) -> None:
+        """Show this one of several things; a screen that shows one thing has nothing to choose from."""
+
+    def draw_probe(self, probe: ProbeState) -> None:
+        """The test prompt alone: it changes between ticks. Most screens have none."""
+
+    def draw_message(self, message: str) -> None:
+        """The key line alone."""
+        self.lines("keys").show([key_line(self.look, self.size.width, self.KEYS, message)])
+
+    def lines(self, name: str) -> Lines:
+        """One of the screen's widgets of lines."""
+        return self.query_one(f"#{name}", Lines)
+
+    def width_of(self, name: str) -> int:
+        """Columns there are for its lines."""
+        return max(20, self.lines(name).size.width)
+
+    def _draw_chrome(self, view: View) -> None:
+        look, width, snapshot, status = self.look, self.size.width, view.snapshot, view.status
+        self.lines("header").show([header_line(look, snapshot.frame, status, width)])
+        extra: tuple[Key, ...] = ()
+        plan = ""
+        if status.choices:
+            extra, plan = (("s", "choose the server", "app.choose"),), "[s] choose"
+        elif isinstance(snapshot.frame.server, Absent) and not status.replay:
+            extra = (("d", "demo server", "app.demo"),)
+            plan = "[d] start the demo server" if width >= 80 else "[d] demo"
+        self.lines("verdict").show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
+        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message)])
