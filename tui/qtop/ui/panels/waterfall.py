@@ -6,7 +6,8 @@ from rich.segment import Segment
 
 from qtop.model.frame import Frame, SchedView, Waterfall
 from qtop.sample import Absent, Why
-from qtop.ui.look import Line, Look, fit, width_of
+from qtop.ui.cells import fit, width_of
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.units import milliseconds, number, percent
 
