@@ -1,11 +1,10 @@
-"""How things look: a handful of pens, in the terminal's own 16 colours or in true colour, and plain ASCII for
-LANG=C."""
+"""How things look: the pens in force, in the colours of a palette, and plain ASCII for LANG=C."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 
 from rich.cells import get_character_cell_size
 from rich.segment import Segment
@@ -14,62 +13,66 @@ from textual.color import Color
 from textual.filter import LineFilter
 
 from qtop.locales import wants_ascii
+from qtop.ui import themes
 from qtop.ui.cells import clean
+from qtop.ui.scheme import DISTINCT_FILLS, Scheme
 
 Line = tuple[Segment, ...]
 
-_ANSI = {
-    "text": Style(),
-    "label": Style(dim=True),
-    "title": Style(bold=True),
-    "rule": Style(dim=True),
-    "good": Style(color="green"),
-    "warn": Style(color="yellow"),
-    "crit": Style(color="red", bold=True),
-    "accent": Style(color="cyan"),
-    "key": Style(color="cyan", bold=True),
-    "crit_bar": Style(color="red", bold=True, reverse=True),
-    "warn_bar": Style(color="yellow", bold=True, reverse=True),
-}
-_TRUE = {
-    "text": Style(color="#c8ccd4"),
-    "label": Style(color="#7a8290"),
-    "title": Style(color="#e6e9ef", bold=True),
-    "rule": Style(color="#3a414d"),
-    "good": Style(color="#8fb573"),
-    "warn": Style(color="#e0b35c"),
-    "crit": Style(color="#e8706a", bold=True),
-    "accent": Style(color="#6cb6d9"),
-    "key": Style(color="#6cb6d9", bold=True),
-    "crit_bar": Style(color="#1a1d23", bgcolor="#e8706a", bold=True),
-    "warn_bar": Style(color="#1a1d23", bgcolor="#e0b35c", bold=True),
-}
 _PLAIN = str.maketrans(
     {
         "–": "-", "—": "-", "·": ".", "●": "*", "○": "o", "→": ">", "…": "~", "↓": "v", "↑": "^", "─": "-", "│": "|",
-        "▌": "|", "█": "#", "■": "#", "▒": "%", "░": ".", "×": "x", "°": " ", "≥": ">", "≤": "<",
+        "▌": "|", "█": "#", "■": "#", "▓": "+", "▒": "%", "░": ".", "×": "x", "°": " ", "≥": ">", "≤": "<",
         "◀": "<", "▶": ">", "⏸": "=", "µ": "u",
         "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+",
         "┴": "+", "┼": "+", "━": "-", "┃": "|", "╸": "-", "╺": "-", "▁": "_", "▔": "-", "▎": "|", "▏": "|", "▕": "|",
-        "▐": "|", "▀": "-", "▄": "_", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "←": "<", "≈": "~", "∆": "d",
+        "▐": "|", "▀": "=", "▄": "_", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "←": "<", "≈": "~", "∆": "d",
     }
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Look:
-    """The pens in force, and whether only ASCII may be drawn."""
+    """The pens in force, and whether only ASCII may be drawn.
 
-    pens: Mapping[str, Style]
-    ascii: bool = False
-    ansi: bool = True
+    All that draws shares one look; ``use`` puts another scheme into it, and what is drawn from then on has its colours.
+    """
+
+    def __init__(self, scheme: Scheme, ascii: bool = False, colourless: bool = False) -> None:
+        self.scheme = scheme
+        self.ascii = ascii
+        self.colourless = colourless
+        """NO_COLOR is set: no other scheme than the one without colours is to be used."""
+
+    @property
+    def ansi(self) -> bool:
+        """True when the terminal's own colours are used, or none: never 24-bit ones."""
+        return self.scheme.kind != "truecolor"
+
+    @property
+    def pens(self) -> Mapping[str, Style]:
+        """The pens by name."""
+        return self.scheme.pens
+
+    def use(self, scheme: Scheme) -> None:
+        """Draw with another scheme from now on."""
+        self.scheme = scheme
 
     def seg(self, text: str, pen: str = "text", action: str = "") -> Segment:
         """A piece of a line; ``action`` makes it clickable."""
-        style = self.pens[pen]
+        style = self.scheme.pens[pen]
         if action:
             style = style + Style(meta={"@click": action})
         return Segment(self.plain(text), style)
+
+    def stage_char(self, name: str) -> str:
+        """What a stage of the waterfall is filled with: client, frontend, queue, prefill, decode or cpu_wait.
+
+        One cell wide. A solid block, cpu_wait hatched, where colours tell the stages apart; else one each.
+        """
+        fill = DISTINCT_FILLS[name]
+        if not self.scheme.distinct and not self.ascii and name != "cpu_wait":
+            fill = "█"
+        return self.plain(fill)
 
     def plain(self, text: str) -> str:
         """The text as this terminal can show it: no control characters ever, and ASCII alone under LANG=C."""
@@ -95,10 +98,33 @@ class AsciiFilter(LineFilter):
         ]
 
 
-def choose(colour: str, environ: Mapping[str, str] | None = None) -> Look:
-    """The look for this terminal: ANSI over SSH unless asked otherwise, because escapes of 24-bit colour cost bytes."""
+class ColourlessFilter(LineFilter):
+    """Takes the colours out of all that is drawn. What had a background of its own (the row under the cursor, a scroll
+    bar's thumb) is shown reversed."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same cells without colours."""
+        return [Segment(segment.text, _colourless(segment.style)) for segment in segments]
+
+
+_DEFAULT = Style(color="default", bgcolor="default")
+_REVERSED = _DEFAULT + Style(reverse=True)
+
+
+@lru_cache(1024)
+def _colourless(style: Style | None) -> Style | None:
+    if style is None or (style.color is None and style.bgcolor is None):
+        return style
+    back = style.bgcolor
+    return style + (_DEFAULT if back is None or back.is_default else _REVERSED)
+
+
+def choose(colour: str, environ: Mapping[str, str] | None = None, theme: str = "auto") -> Look:
+    """The look for this terminal: the theme asked for, or with "auto" what suits it; without colours under NO_COLOR.
+
+    QtopError when there is no such theme or its palette has a fault.
+    """
     env = os.environ if environ is None else environ
-    ansi = colour == "ansi" or (
-        colour == "auto" and ("SSH_CONNECTION" in env or env.get("COLORTERM") not in ("truecolor", "24bit"))
-    )
-    return Look(_ANSI if ansi else _TRUE, wants_ascii(env), ansi)
+    colourless = themes.colourless(env)
+    name = "mono" if colourless else themes.suited(colour, env) if theme == "auto" else theme
+    return Look(themes.load(name), wants_ascii(env), colourless)
