@@ -16,7 +16,8 @@ from qtop.locales import wants_ascii
 from qtop.probe.messages import ProbeEvent
 from qtop.sample import Absent, Why
 from qtop.ui.app import QtopApp
-from qtop.ui.look import choose, clean, fit, width_of, wrap
+from qtop.ui.cells import clean, fit, width_of, wrap
+from qtop.ui.look import choose
 
 TEXTS = {
     "chinese": "量子纠缠是指两个或多个粒子之间存在的一种特殊关联，即使它们相距很远。" * 6,

@@ -24,7 +24,7 @@ exit codes:
   3  could not reach what was asked for (no such server, process or file of a server)
   130, 143, 129  ended by Ctrl-C, SIGTERM, SIGHUP; 141  the reader of the output went away
 
-environment: QTOP_API_KEY (sent to the server, never shown or recorded), XDG_CONFIG_HOME, XDG_STATE_HOME.
+environment: QTOP_API_KEY (sent to the server, never shown or recorded), NO_COLOR, XDG_CONFIG_HOME, XDG_STATE_HOME.
 settings:    $XDG_CONFIG_HOME/qtop/config.toml (`qtop config` prints an example)
 """
 
@@ -50,6 +50,9 @@ def _common() -> _Parser:
     group.add_argument("--api-key-file", metavar="FILE", help="file with the server's API key (or QTOP_API_KEY)")
     group.add_argument("--ca", metavar="FILE", help="trust this certificate (PEM)")
     group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+    common.add_argument(
+        "--theme", metavar="NAME", help="colours of the dashboard: auto, dark, light, contrast, terminal, mono"
+    )
     common.add_argument(
         "--interval", type=_interval, metavar="S", help="seconds between samples, 0.1 to 60 (default 1)"
     )

@@ -19,7 +19,8 @@ EXAMPLE = """\
 # api_key_file = "~/.config/qtop/key"
 # ca = "/etc/ssl/my-ca.pem"      # trust this certificate
 # insecure = false               # true: do not check the server's certificate
-# colour = "auto"                # "auto" (16 colours over SSH), "truecolor", "ansi"
+# theme = "auto"                 # "dark", "light", "contrast", "terminal" (its 16 colours), "mono", or your own
+# colour = "auto"                # for theme "auto": "auto" (16 colours over SSH), "truecolor", "ansi"
 # prompt = "en"                  # test prompt: "en", "zh", or a text of your own
 # max_tokens = 64                # of a test prompt
 # record_dir = "~/qtop"          # where r puts recordings
@@ -38,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str = "en"
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 64
     record_dir: str = "."
+    theme: str = "auto"
 
 
 KEY_LIMIT = 16 * 1024

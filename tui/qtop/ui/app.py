@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter
 from textual.screen import Screen
-from textual.theme import Theme
 
 from qtop.errors import QtopError
 from qtop.session import Session, Snapshot
@@ -25,7 +23,7 @@ from qtop.ui import commands
 from qtop.ui.bridge import Bridge
 from qtop.ui.changes import Changes
 from qtop.ui.display import DisplayMixin
-from qtop.ui.look import AsciiFilter, Look
+from qtop.ui.look import Look
 from qtop.ui.panels.header import Status
 from qtop.ui.playback import Playback
 from qtop.ui.plots import Plot
@@ -35,24 +33,15 @@ from qtop.ui.screens.dashboard import DashboardScreen
 from qtop.ui.screens.dialogs import ChooseDialog, PageDialog
 from qtop.ui.suspend import Suspension
 from qtop.ui.themes import load_css
+from qtop.ui.theming import ThemeMixin
 
 MESSAGE_S = 6.0
 """Seconds that a message stays on the key line."""
 
 DEBUG = bool(os.environ.get("QTOP_DEBUG"))
 
-TRUE = Theme(
-    name="qtop",
-    primary="#6cb6d9",
-    foreground="#c8ccd4",
-    background="#16181d",
-    surface="#16181d",
-    panel="#1d2027",
-    dark=True,
-)
 
-
-class QtopApp(DisplayMixin, App[None]):
+class QtopApp(ThemeMixin, DisplayMixin, App[None]):
     """Shows a session. ``prompt`` and ``max_tokens`` are for the key p."""
 
     TITLE = "qtop"
@@ -74,6 +63,7 @@ class QtopApp(DisplayMixin, App[None]):
         Binding("tab", "next_screen", "Next screen", show=False, priority=True),
         Binding("f", "findings", "Page of the first finding"),
         Binding("d", "demo", "Demo server", show=False),
+        Binding("T", "theme", "Next theme", show=False),
         Binding("s", "choose", "Choose the server", show=False),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
         *(Binding(str(key), f"fix({key})", f"Fix {key}", show=False) for key in range(1, 10)),
@@ -89,10 +79,10 @@ class QtopApp(DisplayMixin, App[None]):
         autoprobe: bool = False,
         start_demo: Callable[[Callable[[str], None]], str] | None = None,
     ) -> None:
-        super().__init__(css_path=load_css(), ansi_color=look.ansi)  # type: ignore[arg-type]
+        super().__init__(css_path=load_css())  # type: ignore[arg-type]
         self.animation_level = "none"
         self.session = session
-        self.look = look
+        self.wear(look)
         self.changes = Changes(self)
         self.playback = Playback(session)
         self.probing = Probing(self, prompt, max_tokens)
@@ -100,7 +90,6 @@ class QtopApp(DisplayMixin, App[None]):
         self._autoprobe = autoprobe
         self._start_demo = start_demo
         self.demo_begun = False
-        self._ascii = [AsciiFilter(look)] if look.ascii else []
         self._bridge: Bridge | None = None
         self._origin = Context()
         self.broke: BaseException | None = None
@@ -112,9 +101,6 @@ class QtopApp(DisplayMixin, App[None]):
 
     def on_mount(self) -> None:
         """Show the dashboard, then begin to sample: first paint waits for nothing."""
-        self.register_theme(TRUE)
-        if not self.look.ansi:
-            self.theme = "qtop"
         if self.session.source.live:
             self.playback.shown = self.session.opening()
         self.push_screen(self._dashboard)
@@ -174,10 +160,6 @@ class QtopApp(DisplayMixin, App[None]):
             self._main.draw_message(message)
 
     # Drawing
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own, and under LANG=C one that leaves ASCII alone."""
-        return [*super().get_line_filters(), *self._ascii]
 
     def _take(self, snapshot: Snapshot) -> None:
         """A new snapshot: shown, unless the screen is paused."""

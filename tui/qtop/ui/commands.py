@@ -12,6 +12,7 @@ from textual.app import SystemCommand
 
 from qtop.diagnose.registry import RULES
 from qtop.errors import QtopError
+from qtop.ui import themes
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp
@@ -33,6 +34,7 @@ HELP = """\
 | `g` `t` `v` `m` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
+| `T` | the next theme: colours, high contrast, your own |
 | `Ctrl-P` | every command |
 | `Ctrl-Z` | to the shell and back |
 | `q` | quit: what was begun is put back, recordings are closed |
@@ -100,6 +102,9 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
         ("Help", "?: keys and marks", app.action_help),
         ("Quit", "q: leave", app.exit),
     ]
+    for name in themes.names():
+        about = "shown now; T: the next" if name == app.look.scheme.name else "colours of the dashboard"
+        entries.append((f"Theme {name}", about, lambda name=name: app.use_theme(name)))  # type: ignore[misc]
     for rule in RULES:
         entries.append((f"Rule {rule.id}", rule.title, lambda rule=rule: app.action_page(rule.id)))  # type: ignore[misc]
     return entries

@@ -1,76 +1,78 @@
-"""How things look: a handful of pens, in the terminal's own 16 colours or in true colour, and plain ASCII for
-LANG=C."""
+"""How things look: the pens in force, in the colours of a palette, and plain ASCII for LANG=C."""
 
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 
-from rich.cells import cell_len, get_character_cell_size
+from rich.cells import get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
 from qtop.locales import wants_ascii
+from qtop.ui import themes
+from qtop.ui.cells import clean
+from qtop.ui.scheme import DISTINCT_FILLS, Scheme
 
 Line = tuple[Segment, ...]
 
-_ANSI = {
-    "text": Style(),
-    "label": Style(dim=True),
-    "title": Style(bold=True),
-    "rule": Style(dim=True),
-    "good": Style(color="green"),
-    "warn": Style(color="yellow"),
-    "crit": Style(color="red", bold=True),
-    "accent": Style(color="cyan"),
-    "key": Style(color="cyan", bold=True),
-    "crit_bar": Style(color="red", bold=True, reverse=True),
-    "warn_bar": Style(color="yellow", bold=True, reverse=True),
-}
-_TRUE = {
-    "text": Style(color="#c8ccd4"),
-    "label": Style(color="#7a8290"),
-    "title": Style(color="#e6e9ef", bold=True),
-    "rule": Style(color="#3a414d"),
-    "good": Style(color="#8fb573"),
-    "warn": Style(color="#e0b35c"),
-    "crit": Style(color="#e8706a", bold=True),
-    "accent": Style(color="#6cb6d9"),
-    "key": Style(color="#6cb6d9", bold=True),
-    "crit_bar": Style(color="#1a1d23", bgcolor="#e8706a", bold=True),
-    "warn_bar": Style(color="#1a1d23", bgcolor="#e0b35c", bold=True),
-}
 _PLAIN = str.maketrans(
     {
         "–": "-", "—": "-", "·": ".", "●": "*", "○": "o", "→": ">", "…": "~", "↓": "v", "↑": "^", "─": "-", "│": "|",
-        "▌": "|", "█": "#", "■": "#", "▒": "%", "░": ".", "×": "x", "°": " ", "≥": ">", "≤": "<",
+        "▌": "|", "█": "#", "■": "#", "▓": "+", "▒": "%", "░": ".", "×": "x", "°": " ", "≥": ">", "≤": "<",
         "◀": "<", "▶": ">", "⏸": "=", "µ": "u",
         "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+",
         "┴": "+", "┼": "+", "━": "-", "┃": "|", "╸": "-", "╺": "-", "▁": "_", "▔": "-", "▎": "|", "▏": "|", "▕": "|",
-        "▐": "|", "▀": "-", "▄": "_", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "←": "<", "≈": "~", "∆": "d",
+        "▐": "|", "▀": "=", "▄": "_", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "←": "<", "≈": "~", "∆": "d",
     }
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Look:
-    """The pens in force, and whether only ASCII may be drawn."""
+    """The pens in force, and whether only ASCII may be drawn.
 
-    pens: Mapping[str, Style]
-    ascii: bool = False
-    ansi: bool = True
+    All that draws shares one look; ``use`` puts another scheme into it, and what is drawn from then on has its colours.
+    """
+
+    def __init__(self, scheme: Scheme, ascii: bool = False, colourless: bool = False) -> None:
+        self.scheme = scheme
+        self.ascii = ascii
+        self.colourless = colourless
+        """NO_COLOR is set: no other scheme than the one without colours is to be used."""
+
+    @property
+    def ansi(self) -> bool:
+        """True when the terminal's own colours are used, or none: never 24-bit ones."""
+        return self.scheme.kind != "truecolor"
+
+    @property
+    def pens(self) -> Mapping[str, Style]:
+        """The pens by name."""
+        return self.scheme.pens
+
+    def use(self, scheme: Scheme) -> None:
+        """Draw with another scheme from now on."""
+        self.scheme = scheme
 
     def seg(self, text: str, pen: str = "text", action: str = "") -> Segment:
         """A piece of a line; ``action`` makes it clickable."""
-        style = self.pens[pen]
+        style = self.scheme.pens[pen]
         if action:
             style = style + Style(meta={"@click": action})
         return Segment(self.plain(text), style)
+
+    def stage_char(self, name: str) -> str:
+        """What a stage of the waterfall is filled with: client, frontend, queue, prefill, decode or cpu_wait.
+
+        One cell wide. A solid block, cpu_wait hatched, where colours tell the stages apart; else one each.
+        """
+        fill = DISTINCT_FILLS[name]
+        if not self.scheme.distinct and not self.ascii and name != "cpu_wait":
+            fill = "█"
+        return self.plain(fill)
 
     def plain(self, text: str) -> str:
         """The text as this terminal can show it: no control characters ever, and ASCII alone under LANG=C."""
@@ -96,104 +98,33 @@ class AsciiFilter(LineFilter):
         ]
 
 
-def choose(colour: str, environ: Mapping[str, str] | None = None) -> Look:
-    """The look for this terminal: ANSI over SSH unless asked otherwise, because escapes of 24-bit colour cost bytes."""
+class ColourlessFilter(LineFilter):
+    """Takes the colours out of all that is drawn. What had a background of its own (the row under the cursor, a scroll
+    bar's thumb) is shown reversed."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same cells without colours."""
+        return [Segment(segment.text, _colourless(segment.style)) for segment in segments]
+
+
+_DEFAULT = Style(color="default", bgcolor="default")
+_REVERSED = _DEFAULT + Style(reverse=True)
+
+
+@lru_cache(1024)
+def _colourless(style: Style | None) -> Style | None:
+    if style is None or (style.color is None and style.bgcolor is None):
+        return style
+    back = style.bgcolor
+    return style + (_DEFAULT if back is None or back.is_default else _REVERSED)
+
+
+def choose(colour: str, environ: Mapping[str, str] | None = None, theme: str = "auto") -> Look:
+    """The look for this terminal: the theme asked for, or with "auto" what suits it; without colours under NO_COLOR.
+
+    QtopError when there is no such theme or its palette has a fault.
+    """
     env = os.environ if environ is None else environ
-    ansi = colour == "ansi" or (
-        colour == "auto" and ("SSH_CONNECTION" in env or env.get("COLORTERM") not in ("truecolor", "24bit"))
-    )
-    return Look(_ANSI if ansi else _TRUE, wants_ascii(env), ansi)
-
-
-_JOINERS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Variation selectors: printable by their class, and without a cell of their own."""
-
-
-def clean(text: str) -> str:
-    """Text from elsewhere, such that its cells can be counted: a control character is a blank, and what has no cell of
-    its own (joiners, selectors, marks that turn the direction of writing) is left out."""
-    if text.isprintable() and (text.isascii() or not _JOINERS.search(text)):
-        return text
-    return "".join(_clean(char) for char in text)
-
-
-def _clean(char: str) -> str:
-    if char.isprintable():
-        return "" if _JOINERS.match(char) else char
-    return "" if unicodedata.category(char) == "Cf" else " "
-
-
-def width_of(text: str) -> int:
-    """Cells a text takes once it is clean; East Asian wide characters take two."""
-    return len(text) if text.isascii() else cell_len(clean(text))
-
-
-def fit(text: str, width: int) -> str:
-    """The text clean and cut to ``width`` cells, with … where something was cut."""
-    text = clean(text)
-    if width_of(text) <= width:
-        return text
-    kept, used = [], 0
-    for char in text:
-        cells = width_of(char)
-        if used + cells > width - 1:
-            break
-        kept.append(char)
-        used += cells
-    return "".join(kept) + "…" if width > 0 else ""
-
-
-def fit_middle(text: str, width: int) -> str:
-    """The text clean and cut to ``width`` cells in its middle: a long path gives way, not the end that says why."""
-    text = clean(text)
-    if width_of(text) <= width or width < 12:
-        return fit(text, width)
-    head = fit(text, width * 2 // 5)
-    tail, room = "", width - width_of(head)
-    for char in reversed(text):
-        if width_of(char + tail) > room:
-            break
-        tail = char + tail
-    return head + tail
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Lines of at most ``width`` cells; breaks at spaces where it can (CJK has none and breaks anywhere)."""
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        line, used = "", 0
-        for word in _words(clean(paragraph.rstrip("\r"))):
-            cells = width_of(word)
-            if used and used + cells > width:
-                lines.append(line.rstrip())
-                line, used = "", 0
-                word = word.lstrip()
-                cells = width_of(word)
-            while cells > width > 0:
-                part = fit(word, width + 1).removesuffix("…") or word[:1]
-                lines.append(part)
-                word = word[len(part) :]
-                cells = width_of(word)
-            line += word
-            used += cells
-        lines.append(line.rstrip())
-    return lines
-
-
-def _words(text: str) -> list[str]:
-    """Pieces after which a line may break: words with their space before, wide characters alone."""
-    words: list[str] = []
-    word = ""
-    for char in text:
-        wide = width_of(char) > 1
-        if (char == " " and word and not word.isspace()) or wide:
-            if word:
-                words.append(word)
-            word = "" if wide else char
-            if wide:
-                words.append(char)
-            continue
-        word += char
-    if word:
-        words.append(word)
-    return words
+    colourless = themes.colourless(env)
+    name = "mono" if colourless else themes.suited(colour, env) if theme == "auto" else theme
+    return Look(themes.load(name), wants_ascii(env), colourless)

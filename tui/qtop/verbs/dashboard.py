@@ -23,6 +23,7 @@ from qtop.verbs.terminal import person_environ
 
 if TYPE_CHECKING:
     from qtop.demo.server import DemoServer
+    from qtop.ui.look import Look
 
 CLOSE_S = 6.0
 """After a signal that ends qtop: seconds for what was begun to be put back and closed."""
@@ -35,8 +36,9 @@ _MAIN_SCREEN = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b
 def dashboard(args: argparse.Namespace, settings: Settings, demo: DemoServer | None = None) -> int:
     """The dashboard on this host."""
     need_terminal("`qtop snapshot`, `doctor` and `record` work without one")
+    look = look_of(args, settings)
     session, source = make_session(args, settings)
-    return run_app(session, settings, demo, source.count_tty, autoprobe=demo is not None)
+    return run_app(session, settings, look, demo, source.count_tty, autoprobe=demo is not None)
 
 
 def replay(args: argparse.Namespace, settings: Settings) -> int:
@@ -45,7 +47,15 @@ def replay(args: argparse.Namespace, settings: Settings) -> int:
 
     source = ReplaySource(Path(args.file), args.speed)
     need_terminal(f"`qtop doctor --from {args.file}` works without one")
-    return run_app(Session(source), settings, None, lambda count: None)
+    look = look_of(args, settings)
+    return run_app(Session(source), settings, look, None, lambda count: None)
+
+
+def look_of(args: argparse.Namespace, settings: Settings) -> Look:
+    """How the dashboard is to look; QtopError when the theme asked for is none."""
+    from qtop.ui.look import choose
+
+    return choose(settings.colour, person_environ(), getattr(args, "theme", settings.theme))
 
 
 def need_terminal(instead: str) -> None:
@@ -59,13 +69,13 @@ def need_terminal(instead: str) -> None:
 def run_app(
     session: Session,
     settings: Settings,
+    look: Look,
     demo: DemoServer | None,
     count_tty: Callable[[Callable[[], int]], None],
     autoprobe: bool = False,
 ) -> int:
     """Run the screen until it ends; then close the session and the demo server, and only then leave."""
     from qtop.ui.app import QtopApp
-    from qtop.ui.look import choose
 
     servers: list[DemoServer] = [demo] if demo is not None else []
 
@@ -80,7 +90,7 @@ def run_app(
 
     app = QtopApp(
         session,
-        choose(settings.colour, person_environ()),
+        look,
         prompt=PROMPTS.get(settings.prompt, settings.prompt),
         max_tokens=settings.max_tokens,
         record_dir=Path(settings.record_dir),

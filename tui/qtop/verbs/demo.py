@@ -25,9 +25,10 @@ from qtop.verbs.live import live_session, orderly_signals, print_json
 def demo(args: argparse.Namespace, settings: Settings) -> int:
     """Start the server, saying what happens; then the dashboard, or with ``--headless`` a measured stretch of time."""
     if not args.headless:
-        from qtop.verbs.dashboard import need_terminal
+        from qtop.verbs.dashboard import look_of, need_terminal
 
         need_terminal("`qtop demo --headless` works without one")
+        look_of(args, settings)  # a theme that is none is said now, not after the server's start
     with orderly_signals(), TextProgress(sys.stderr) as progress:
         server = DemoServer()
         server.start(threads=args.threads, say=progress.say, progress=progress)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.segment import Segment
 
-from qtop.ui.look import Line, Look, fit, width_of
+from qtop.ui.cells import fit, width_of
+from qtop.ui.look import Line, Look
 
 
 def title(look: Look, text: str, width: int, note: str = "") -> Line:

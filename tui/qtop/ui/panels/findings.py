@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Remedy, Severity, State
 from qtop.report.text import evidence_text
-from qtop.ui.look import Line, Look, fit, width_of
+from qtop.ui.cells import fit, width_of
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.units import percent
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import Absent, Gpm
-from qtop.ui.look import Line, Look, fit
+from qtop.ui.cells import fit
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, side_by_side, title
 from qtop.ui.widgets.marks import bar
 from qtop.units import NONE, gib, is_number, number, percent

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from qtop.model.frame import Frame, OwnView
 from qtop.sample import Absent, ServerInfo
-from qtop.ui.look import Line, Look, clean, fit, fit_middle, width_of
+from qtop.ui.cells import clean, fit, fit_middle, width_of
+from qtop.ui.look import Line, Look
 from qtop.ui.panels.server import ENGINES
 from qtop.units import clock, duration, percent, rate_bytes
 

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from qtop.model.frame import Frame
 from qtop.sample import Absent
-from qtop.ui.look import Line, Look, fit
+from qtop.ui.cells import fit
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.ui.plots import PLOTS, Plot
 from qtop.ui.widgets.marks import area, nice_top, peak
@@ -104,11 +105,9 @@ def chart_lines(look: Look, chart: Chart, points: Points, width: int, height: in
     for row, text in enumerate(drawn):
         label = look.seg(_level(plot, top, row, rows).rjust(AXIS - 2) + " ┤", "label")
         if 0 <= at < columns:
-            lines.append(
-                (label, look.seg(text[:at], "accent"), look.seg("│", "key"), look.seg(text[at + 1 :], "accent"))
-            )
+            lines.append((label, look.seg(text[:at], "chart"), look.seg("│", "key"), look.seg(text[at + 1 :], "chart")))
         else:
-            lines.append((label, look.seg(text, "accent")))
+            lines.append((label, look.seg(text, "chart")))
     lines.append((look.seg(" " * (AXIS - 1) + _times(first, columns, bucket, chart.span), "label"),))
     lines.append(())
     lines.append(_reading(look, chart, points, width))

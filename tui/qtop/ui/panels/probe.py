@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from qtop.probe.messages import ProbeEvent
 from qtop.probe.timing import ProbeResult
 from qtop.report.figures import probe_line
-from qtop.ui.look import Line, Look, fit, width_of, wrap
+from qtop.ui.cells import fit, width_of, wrap
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.ui.widgets.marks import spark
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qtop.model.frame import Frame, HostView, QuotaView, SchedView, ThreadView, WakeupView
 from qtop.sample import Absent
-from qtop.ui.look import Line, Look, fit
+from qtop.ui.cells import fit
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.units import NONE, number, percent, size
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtop.model.frame import EngineView, Frame
 from qtop.plan.memory import full_length_requests
 from qtop.sample import Absent, ServerInfo
-from qtop.ui.look import Line, Look, fit
+from qtop.ui.cells import fit
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.ui.widgets.marks import bar
 from qtop.units import milliseconds, number, percent

@@ -10,12 +10,12 @@ from rich.segment import Segment
 
 from qtop.model.frame import Frame, Waterfall
 from qtop.sample import Absent, Reading, Why
-from qtop.ui.look import Line, Look, fit, width_of
+from qtop.ui.cells import fit, width_of
+from qtop.ui.look import Line, Look
 from qtop.ui.panels import packed, title
 from qtop.ui.widgets.marks import nice_top
 from qtop.units import NONE, milliseconds, number, percent
 
-PENS = {"client": "label", "frontend": "accent", "queue": "warn", "prefill": "good", "decode": "text"}
 NAME_CELLS = 10
 FIGURE_CELLS = 11
 ROWS = 7
@@ -96,14 +96,14 @@ def _place(begin: float, ms: float, total: float, room: int) -> tuple[int, int]:
 
 
 def _bar(look: Look, name: str, cells: int, waits: int, mark: int) -> list[Segment]:
-    pen = PENS.get(name, "text")
+    work, wait = look.stage_char(name), look.stage_char("cpu_wait")
     kinds = ["work"] * (cells - waits) + ["wait"] * waits
     segments: list[Segment] = []
     for cell, kind in enumerate(kinds):
         if cell == mark:
-            segments.append(look.seg("┃", "accent"))
+            segments.append(look.seg("┃", "roofline"))
         else:
-            segments.append(look.seg("▒", "crit") if kind == "wait" else look.seg("█", pen))
+            segments.append(look.seg(wait, "cpu_wait") if kind == "wait" else look.seg(work, f"stage_{name}"))
     return _joined(segments)
 
 
@@ -135,16 +135,28 @@ def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line
     marks: list[Line] = []
     worst = max(frame.cpu_wait.values(), default=0.0)
     if worst >= WAITS:
-        marks.append((look.seg("  ▒ ", "crit"), look.seg("waits for a CPU "), look.seg(percent(worst), "crit")))
+        marks.append(
+            (
+                look.seg(f"  {look.stage_char('cpu_wait')} ", "cpu_wait"),
+                look.seg("waits for a CPU "),
+                look.seg(percent(worst), "crit"),
+            )
+        )
     floor = frame.decode_floor_ms
     if not isinstance(floor, Absent):
-        marks.append((look.seg("  ┃ ", "accent"), look.seg(f"roofline {milliseconds(floor)}", "label")))
+        marks.append((look.seg("  ┃ ", "roofline"), look.seg(f"roofline {milliseconds(floor)}", "label")))
     taken = sum(width_of(segment.text) for group in marks for segment in group)
     ruler = "".join(cells)
     keep = width - NAME_CELLS - taken
     if keep < len(ruler):  # a label that would be cut is left out whole
         ruler = ruler[:keep].rpartition("  ")[0]
     return packed(width, (look.seg(" " * NAME_CELLS), look.seg(ruler.ljust(max(0, keep)), "label")), *marks)
+
+
+def _waiting(look: Look, words: str, share: float) -> Line:
+    """What the hatching means, with the worst share."""
+    mark = look.seg(f"{look.stage_char('cpu_wait')} ", "cpu_wait")
+    return (mark, look.seg(words, "label"), look.seg(percent(share), "crit"))
 
 
 def _tick(ms: float) -> str:
@@ -166,13 +178,17 @@ def _one_bar(look: Look, pieces: list[_Piece], total: float, width: int) -> list
             cells = 1
         left -= cells
         bar += _bar(look, name, cells, round(cells * waits) if waits >= WAITS else 0, -1)
-        pen = PENS.get(name, "text")
-        named.append((ms, (look.seg("■ ", pen), look.seg(f"{name} ", "label"), look.seg(milliseconds(ms) + gap))))
+        mark = look.seg(f"{look.stage_char(name) if look.scheme.distinct else '■'} ", f"stage_{name}")
+        named.append((ms, (mark, look.seg(f"{name} ", "label"), look.seg(milliseconds(ms) + gap))))
     share: Line = ()
     worst = max((waits for _, _, waits in known), default=0.0)
     if worst >= WAITS:
         waits_for = "waits for a CPU " if width >= 100 else "CPU wait "
-        share = (look.seg("▒ ", "crit"), look.seg(waits_for, "label"), look.seg(percent(worst), "crit"))
+        share = (
+            look.seg(f"{look.stage_char('cpu_wait')} ", "cpu_wait"),
+            look.seg(waits_for, "label"),
+            look.seg(percent(worst), "crit"),
+        )
     return [tuple(bar), _legend(named, share, width)]
 
 

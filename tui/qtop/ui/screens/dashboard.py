@@ -13,8 +13,8 @@ from qtop.model.frame import Frame
 from qtop.model.history import History
 from qtop.sample import Absent
 from qtop.session import Snapshot
+from qtop.ui.cells import fit, width_of
 from qtop.ui.lines import Lines
-from qtop.ui.look import fit, width_of
 from qtop.ui.panels.findings import finding_lines
 from qtop.ui.panels.gpu import gpu_lines
 from qtop.ui.panels.header import Key

@@ -13,8 +13,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from qtop.source.attach import Choice
+from qtop.ui.cells import wrap
 from qtop.ui.lines import Lines
-from qtop.ui.look import Line, Look, wrap
+from qtop.ui.look import Line, Look
 
 if TYPE_CHECKING:
     from qtop.act.change import Plan
