@@ -13,7 +13,7 @@ from textual.theme import Theme
 
 from qtop.errors import QtopError
 from qtop.ui import themes
-from qtop.ui.look import AsciiFilter, ColourlessFilter, Look
+from qtop.ui.look import AsciiFilter, ColourlessFilter, CursorFilter, Look
 
 if TYPE_CHECKING:
     from qtop.ui.scheme import Scheme
@@ -33,6 +33,8 @@ _BOTH_GROUNDS = (
 )
 """Variables that Textual's style sheets use in a theme of 16 colours: what the terminal has, not black and white."""
 
+_FILTERS: dict[str, list[LineFilter]] = {"truecolor": [], "ansi": [CursorFilter()], "mono": [ColourlessFilter()]}
+
 
 class ThemeMixin(_Base):
     """Draws with a look: ``class QtopApp(ThemeMixin, DisplayMixin, App[None])``, then ``wear(look)`` in ``__init__``.
@@ -51,7 +53,7 @@ class ThemeMixin(_Base):
     def wear(self, look: Look) -> None:
         """Begin with this look: for ``__init__``, before anything is drawn."""
         self.look = look
-        self._ascii_filter, self._colourless_filter = AsciiFilter(look), ColourlessFilter()
+        self._ascii_filter = AsciiFilter(look)
         # Textual takes an empty NO_COLOR for one that is set, and greys of 24 bits for no colours.
         self._filters = [one for one in self._filters if not isinstance(one, NoColor | Monochrome)]
         self.no_color = look.scheme.kind == "mono"
@@ -63,9 +65,7 @@ class ThemeMixin(_Base):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's own; then one that takes colours out, and under LANG=C one that leaves ASCII alone."""
-        filters = [*super().get_line_filters()]
-        if self.look.scheme.kind == "mono":
-            filters.append(self._colourless_filter)
+        filters = [*super().get_line_filters(), *_FILTERS[self.look.scheme.kind]]
         if self.look.ascii:
             filters.append(self._ascii_filter)
         return filters
@@ -116,7 +116,7 @@ def textual_theme(scheme: Scheme) -> Theme:
     screen, selected = scheme.screen, Style.parse(scheme.screen.selected)
     border, background, panel = (_named(one) for one in (screen.border, screen.background, screen.panel))
     text, label, accent, title = (colour(pen) for pen in ("text", "label", "accent", "title"))
-    back = _name(selected, "ansi_default", ground=True)
+    back = _name(selected, f"ansi_{CursorFilter.MARK}", ground=True)
     variables = {
         "chart": colour("chart"),
         "text": text,
