@@ -89,7 +89,12 @@ class ThemeMixin(_Base):
             self._watch_theme(theme.name)
         self.theme = theme.name
         self.call_later(self._redress)
-        self.say(f"theme {name}: {scheme.about}" if scheme.about else f"theme {name}")
+        self.say(" ".join((f"theme {name}{f': {scheme.about}' if scheme.about else ''}", *self._nearest(scheme))))
+
+    def _nearest(self, scheme: Scheme) -> list[str]:
+        """Says so where the terminal shows 24-bit colours as the nearest ones that it has."""
+        fewer = {"256": 256, "standard": 16}.get(self.console.color_system or "")
+        return [f"(the nearest of {fewer} colours here)"] if fewer and scheme.kind == "truecolor" else []
 
     def _redress(self) -> None:
         """Draw every screen's lines with the new pens, once the style sheets are applied."""
