@@ -98,6 +98,21 @@ class AsciiFilter(LineFilter):
         ]
 
 
+class CursorFilter(LineFilter):
+    """For schemes without a background of their own: reverses the row under the cursor.
+
+    Textual's lists know colours only, so they are given a background that nothing else has: ``MARK``.
+    """
+
+    MARK = "bright_white"
+    NUMBER = 15
+    """Of the mark, among the 16 colours."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same cells, those on the mark in the terminal's colours, reversed."""
+        return [Segment(segment.text, _unmarked(segment.style)) for segment in segments]
+
+
 class ColourlessFilter(LineFilter):
     """Takes the colours out of all that is drawn. What had a background of its own (the row under the cursor, a scroll
     bar's thumb) is shown reversed."""
@@ -109,6 +124,13 @@ class ColourlessFilter(LineFilter):
 
 _DEFAULT = Style(color="default", bgcolor="default")
 _REVERSED = _DEFAULT + Style(reverse=True)
+
+
+@lru_cache(1024)
+def _unmarked(style: Style | None) -> Style | None:
+    if style is None or style.bgcolor is None or style.bgcolor.number != CursorFilter.NUMBER:
+        return style
+    return style + _REVERSED
 
 
 @lru_cache(1024)

@@ -30,7 +30,8 @@ Kind = Literal["truecolor", "ansi", "mono"]
 
 
 class Screen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Table [screen]: what is not a pen. ``selected`` is the row under the cursor, a style with both colours."""
+    """Table [screen]: what is not a pen. ``selected`` is the row under the cursor: both its colours, or, in the
+    terminal's own, always "reverse"."""
 
     background: str = "default"
     panel: str = "default"
@@ -107,7 +108,11 @@ def _screen(told: dict[str, str], kind: Kind) -> Screen:
         _colour(key, getattr(screen, key), kind)
         if kind == "truecolor" and getattr(screen, key) == "default":
             raise QtopError(f"table screen: {key} wants a colour such as #16181d")
-    _style("selected", screen.selected, kind)
+    selected = _style("selected", screen.selected, kind)
+    if kind != "truecolor" and screen.selected != "reverse":
+        raise QtopError('table screen: selected is always "reverse" in the colours of the terminal')
+    if kind == "truecolor" and (selected.color is None or selected.bgcolor is None):
+        raise QtopError("table screen: selected wants both colours, as #ffffff on #1d6396")
     return screen
 
 

@@ -13,7 +13,7 @@ from textual.theme import Theme
 
 from qtop.errors import QtopError
 from qtop.ui import themes
-from qtop.ui.look import AsciiFilter, ColourlessFilter, Look
+from qtop.ui.look import AsciiFilter, ColourlessFilter, CursorFilter, Look
 
 if TYPE_CHECKING:
     from qtop.ui.scheme import Scheme
@@ -33,6 +33,8 @@ _BOTH_GROUNDS = (
 )
 """Variables that Textual's style sheets use in a theme of 16 colours: what the terminal has, not black and white."""
 
+_FILTERS: dict[str, list[LineFilter]] = {"truecolor": [], "ansi": [CursorFilter()], "mono": [ColourlessFilter()]}
+
 
 class ThemeMixin(_Base):
     """Draws with a look: ``class QtopApp(ThemeMixin, DisplayMixin, App[None])``, then ``wear(look)`` in ``__init__``.
@@ -51,7 +53,7 @@ class ThemeMixin(_Base):
     def wear(self, look: Look) -> None:
         """Begin with this look: for ``__init__``, before anything is drawn."""
         self.look = look
-        self._ascii_filter, self._colourless_filter = AsciiFilter(look), ColourlessFilter()
+        self._ascii_filter = AsciiFilter(look)
         # Textual takes an empty NO_COLOR for one that is set, and greys of 24 bits for no colours.
         self._filters = [one for one in self._filters if not isinstance(one, NoColor | Monochrome)]
         self.no_color = look.scheme.kind == "mono"
@@ -63,9 +65,7 @@ class ThemeMixin(_Base):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's own; then one that takes colours out, and under LANG=C one that leaves ASCII alone."""
-        filters = [*super().get_line_filters()]
-        if self.look.scheme.kind == "mono":
-            filters.append(self._colourless_filter)
+        filters = [*super().get_line_filters(), *_FILTERS[self.look.scheme.kind]]
         if self.look.ascii:
             filters.append(self._ascii_filter)
         return filters
@@ -89,7 +89,12 @@ class ThemeMixin(_Base):
             self._watch_theme(theme.name)
         self.theme = theme.name
         self.call_later(self._redress)
-        self.say(f"theme {name}: {scheme.about}" if scheme.about else f"theme {name}")
+        self.say(" ".join((f"theme {name}{f': {scheme.about}' if scheme.about else ''}", *self._nearest(scheme))))
+
+    def _nearest(self, scheme: Scheme) -> list[str]:
+        """Says so where the terminal shows 24-bit colours as the nearest ones that it has."""
+        fewer = {"256": 256, "standard": 16}.get(self.console.color_system or "")
+        return [f"(the nearest of {fewer} colours here)"] if fewer and scheme.kind == "truecolor" else []
 
     def _redress(self) -> None:
         """Draw every screen's lines with the new pens, once the style sheets are applied."""
@@ -116,7 +121,7 @@ def textual_theme(scheme: Scheme) -> Theme:
     screen, selected = scheme.screen, Style.parse(scheme.screen.selected)
     border, background, panel = (_named(one) for one in (screen.border, screen.background, screen.panel))
     text, label, accent, title = (colour(pen) for pen in ("text", "label", "accent", "title"))
-    back = _name(selected, "ansi_default", ground=True)
+    back = _name(selected, f"ansi_{CursorFilter.MARK}", ground=True)
     variables = {
         "chart": colour("chart"),
         "text": text,

@@ -1,0 +1,83 @@
+"""A terminal emulator (pyte) in the place of an app's driver, and the check that it shows what Textual has drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyte
+from textual import events
+from textual._compositor import LayoutUpdate
+from textual.driver import Driver
+from textual.geometry import Size
+from textual.pilot import Pilot
+
+Cell = tuple[str, str, str, bool, bool, bool, bool, bool]
+
+
+class Terminal(pyte.Screen):
+    """An emulated terminal that takes what a driver writes."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        super().__init__(columns, lines)
+        self.stream = pyte.Stream(self)
+        self.written: list[str] = []
+
+    def take(self, data: str) -> None:
+        self.written.append(data)
+        self.stream.feed(data)
+        if "\x1b[?1049" in data:
+            self.erase_in_display(2)
+
+    def look(self) -> list[list[Cell]]:
+        return [[visible(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
+
+
+def visible(char: Any) -> Cell:
+    """What a person can tell apart: a blank cell without lines has no foreground, no weight and no slant."""
+    lines = (char.underscore, char.reverse, char.strikethrough)
+    if char.data == " " and not any(lines):
+        return (" ", "", char.bg, False, False, *lines)
+    return (char.data, char.fg, char.bg, char.bold, char.italics, *lines)
+
+
+class EmulatedDriver(Driver):
+    """A full-screen driver without a terminal: it writes to the app's emulator."""
+
+    @property
+    def can_suspend(self) -> bool:
+        return True
+
+    def write(self, data: str) -> None:
+        self._app.terminal.take(data)  # type: ignore[attr-defined]
+
+    def flush(self) -> None:
+        pass
+
+    def start_application_mode(self) -> None:
+        self.write("\x1b[?1049h\x1b[?25l\x1b[?7l")
+        assert self._size is not None
+        size = Size(*self._size)
+        self._app.post_message(events.Resize(size, size))
+
+    def stop_application_mode(self) -> None:
+        self.write("\x1b[?7h\x1b[?1049l\x1b[?25h")
+
+    def disable_input(self) -> None:
+        pass
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    for _ in range(2):
+        await pilot.pause(0.02)
+
+
+def check(app: Any) -> None:
+    """Compare the terminal with all of the compositor's picture, drawn by Textual on an empty terminal."""
+    screen = app.screen
+    whole = screen._compositor.render_update(full=True, screen_stack=app._background_screens)
+    assert isinstance(whole, LayoutUpdate)
+    expected = Terminal(app.terminal.columns, app.terminal.lines)
+    expected.take("\x1b[?7l")
+    expected.take(whole.render_segments(app.console))
+    for y, (want, have) in enumerate(zip(expected.look(), app.terminal.look(), strict=True)):
+        assert have == want, f"row {y}\nshows {''.join(c[0] for c in have)!r}\nnot   {''.join(c[0] for c in want)!r}"
