@@ -168,10 +168,12 @@ def people(process: str, threads: int, state: State) -> None:
         threading.Thread(target=thread, args=(name, state, share), daemon=True).start()
 
 
-def child(title: str, threads: int, state: State, orders: int) -> None:
+def child(title: str, threads: int, state: State, orders: int, ready: int) -> None:
     """One engine or worker: its threads, until the pipe closes. Does not return."""
     retitle(title)
     people(title[6:], threads, state)
+    os.write(ready, b".")
+    os.close(ready)
     while order := os.read(orders, 1):
         state.set(order == b"m")
     os._exit(0)
@@ -185,6 +187,7 @@ class Family:
         titles += [f"VLLM::Worker_TP{n}" for n in range(workers)]
         self.pids: list[int] = []
         self._pipes: list[int] = []
+        started, ready = os.pipe()
         for number, title in enumerate(titles):
             # One thread of each is its main thread; the front end has one as well.
             mine = (threads - 1) // len(titles) + (number < (threads - 1) % len(titles)) - 1
@@ -196,10 +199,14 @@ class Family:
                 null = os.open(os.devnull, os.O_RDWR)
                 os.dup2(null, 0)
                 os.dup2(null, 1)
-                child(title, max(mine, 0), State(moving), orders)
+                child(title, max(mine, 0), State(moving), orders, ready)
             os.close(orders)
             self.pids.append(pid)
             self._pipes.append(pipe)
+        os.close(ready)
+        while os.read(started, 16):
+            pass  # until each has all its threads, and so has closed its end
+        os.close(started)
 
     def tell(self, moving: bool) -> None:
         """Change the state of all."""
