@@ -24,16 +24,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-try:
-    import qtop  # noqa: F401 - only to learn whether it is installed
-
-    INSTALLED = True
-except ModuleNotFoundError:
-    INSTALLED = False
-    sys.path.insert(0, str(ROOT / "tui"))
-
-from bench_pty import Shown, Terminal, cpu_seconds, memory, run_quietly  # noqa: E402
+from bench_pty import Shown, Terminal
+from bench_run import (
+    FLOOR,
+    SCRIPTS,
+    CannotMeasure,
+    columns,
+    environment,
+    help_seconds,
+    qtop_command,
+    terminal_size,
+    window,
+)
 
 SETTLE_S = 5.0
 """From the start to the first second that counts."""
@@ -42,15 +44,9 @@ PROMPT_EVERY_S = 10.0
 START_S = 10.0
 """How long a start may take before it is given up."""
 STATES = ("idle", "load", "probe")
-SCRIPTS = Path(__file__).resolve().parent
-FLOOR = [sys.executable, str(SCRIPTS / "bench_floor.py")]
 
 AIMS = {"first_paint_s": 0.7, "cpu_percent": 3.0, "bytes_s": 3000.0, "pss_mb": 90.0, "help_s": 0.2}
 """The most of each: issue 2's aims at 120 × 40 and 1 Hz."""
-
-
-class CannotMeasure(Exception):
-    """Why there are no figures."""
 
 
 @dataclass
@@ -106,57 +102,24 @@ def measure(
 
 
 def _window(program: str, state: str, terminal: Terminal, seconds: float) -> Run:
-    time.sleep(max(0.0, terminal.started + SETTLE_S - time.monotonic()))
-    start_cpu = cpu_seconds(terminal.pid)
-    begin = time.monotonic()
-    used, next_prompt = memory(terminal.pid), begin
-    while (left := begin + seconds - time.monotonic()) > 0:
-        if state == "probe" and program == "qtop" and time.monotonic() >= next_prompt:
+    due = time.monotonic()
+
+    def prompt() -> None:
+        nonlocal due
+        if state == "probe" and program == "qtop" and time.monotonic() >= due:
             terminal.press(b"p")
-            next_prompt += PROMPT_EVERY_S
-        time.sleep(min(left, 1.0))
-        used = max(used, memory(terminal.pid), key=lambda one: one.pss)
-    if not terminal.running:
-        raise CannotMeasure(f"{program} ended while it was measured:\n" + "\n".join(terminal.text()))
-    spent, end = cpu_seconds(terminal.pid) - start_cpu, time.monotonic()
-    sent, writes = terminal.since(begin, end)
-    took = end - begin
-    return Run(
-        program,
-        state,
-        first_paint_s=None,
-        first_paint_cpu_s=None,
-        live_s=None,
-        cpu_percent=round(100.0 * spent / took, 2),
-        bytes_s=round(sent / took, 1),
-        writes_s=round(writes / took, 2),
-        pss_mb=round(used.pss / 1e6, 1),
-        rss_mb=round(used.rss / 1e6, 1),
-        processes=used.processes,
-        seconds=round(took, 1),
-    )
+            due = time.monotonic() + PROMPT_EVERY_S
+
+    measured = window(terminal, seconds, SETTLE_S, prompt)
+    return Run(program, state, first_paint_s=None, first_paint_cpu_s=None, live_s=None, **asdict(measured))
 
 
-def qtop_command() -> list[str]:
-    """The installed command of this interpreter, or the module."""
-    installed = Path(sys.executable).with_name("qtop")
-    return [str(installed)] if INSTALLED and installed.exists() else [sys.executable, "-m", "qtop"]
-
-
-def environment(home: Path, colour: str) -> dict[str, str]:
-    """A clean one: a terminal of that many colours, qtop's settings and state in ``home``."""
+def coloured(home: Path, colour: str) -> dict[str, str]:
+    """The environment of a terminal of that many colours, with qtop's setting to match."""
     settings = home / "config" / "qtop"
     settings.mkdir(parents=True)
     (settings / "config.toml").write_text(f'colour = "{colour}"\n')
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("QTOP_", "SSH_", "LC_", "XDG_"))}
-    kept |= {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    kept |= {"XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state")}
-    kept.pop("COLORTERM", None)
-    if colour == "truecolor":
-        kept["COLORTERM"] = "truecolor"
-    if not INSTALLED:
-        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tui"), os.environ.get("PYTHONPATH")]))
-    return kept
+    return environment(home) | ({"COLORTERM": "truecolor"} if colour == "truecolor" else {})
 
 
 @contextmanager
@@ -210,11 +173,7 @@ def replayed(options: argparse.Namespace, env: Mapping[str, str], home: Path) ->
 
 def help_times(env: Mapping[str, str]) -> tuple[float, float]:
     """Seconds of ``qtop --help`` and of a Python that does nothing: the median of five each."""
-    both = []
-    for command in ([*qtop_command(), "--help"], [sys.executable, "-c", "pass"]):
-        run_quietly(command, env)  # once, so that what it reads is in memory
-        both.append(statistics.median(run_quietly(command, env) for _ in range(5)))
-    return round(both[0], 3), round(both[1], 3)
+    return help_seconds([*qtop_command(), "--help"], env), help_seconds([sys.executable, "-c", "pass"], env)
 
 
 def table(runs: Sequence[Run], helps: tuple[float, float]) -> str:
@@ -266,13 +225,7 @@ def table(runs: Sequence[Run], helps: tuple[float, float]) -> str:
             "",
         )
     )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    lines = columns(rows)
     lines.append(
         f"qtop --help  {helps[0]:.3f} s (aim {AIMS['help_s']} s; a Python that does nothing takes {helps[1]:.3f} s)"
     )
@@ -298,19 +251,12 @@ def missed(runs: Sequence[Run], helps: tuple[float, float]) -> list[str]:
     return found
 
 
-def _size(text: str) -> tuple[int, int]:
-    columns, _, rows = text.partition("x")
-    if not (columns.isdigit() and rows.isdigit() and 20 <= int(columns) <= 500 and 5 <= int(rows) <= 200):
-        raise argparse.ArgumentTypeError(f"COLUMNSxROWS, not {text}")
-    return int(columns), int(rows)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, metavar="N", help="how long each is measured (30)")
     parser.add_argument("--starts", type=int, default=5, metavar="N", help="starts for the median first paint (5)")
-    parser.add_argument("--size", type=_size, default=(120, 40), metavar="CxR", help="of the terminal (120x40)")
+    parser.add_argument("--size", type=terminal_size, default=(120, 40), metavar="CxR", help="of the terminal (120x40)")
     parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="seconds between samples (1)")
     parser.add_argument("--colour", choices=("ansi", "truecolor"), default="ansi", help="the palette (ansi)")
     parser.add_argument("--streams", type=int, default=3, metavar="N", help="requests at a time under load (3)")
@@ -340,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="qtop-bench-") as folder:
         home = Path(folder)
-        env = environment(home, options.colour)
+        env = coloured(home, options.colour)
         helps = help_times(env)
         runs = replayed(options, env, home) if options.replay else live(options, env)
     short = missed(runs, helps)

@@ -13,7 +13,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-LONGEST_S = 900.0
+LONGEST_S = 7200.0
 """Whatever is asked for, it ends after this."""
 MAX_TOKENS = 96
 PAUSE_S = 0.5

@@ -24,6 +24,8 @@ HZ = os.sysconf("SC_CLK_TCK")
 _NOT_FOR_PYTE = re.compile(rb"\x1b\[[<>=][\d;]*[a-zA-Z]|\x1b\[\?[\d;]*\$p|\x1b\[\d+(?:;\d+)* q")
 """Keyboard-protocol and mode queries, which pyte would take for text."""
 _LEAVE_S = 10.0
+_ASKS_SYNC, _KNOWS_SYNC = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+"""May a program hold back the screen until a frame is whole? Yes: kitty, iTerm2, Windows Terminal, tmux from 3.4 on."""
 
 
 class Chunk(NamedTuple):
@@ -41,15 +43,24 @@ class Shown(NamedTuple):
     cpu: float
 
 
-class Terminal:
-    """Runs ``command`` in a pseudo-terminal of ``columns`` × ``rows`` and drains it; answers nothing.
+def for_pyte(data: bytes) -> bytes:
+    """What a program wrote, without what pyte would take for text."""
+    return _NOT_FOR_PYTE.sub(b"", data)
 
-    Each read is kept with its time, so that what was on the screen when can be worked out afterwards without slowing
-    down what is measured.
+
+class Terminal:
+    """Runs ``command`` in a pseudo-terminal of ``columns`` × ``rows`` and drains it.
+
+    It answers nothing, but with ``sync`` says that it can hold back unfinished frames, which programs then ask of it
+    with each frame (16 bytes more). Each read is kept with its time, so that what was on the screen when can be worked
+    out afterwards without slowing down what is measured.
     """
 
-    def __init__(self, command: Sequence[str], size: tuple[int, int], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], size: tuple[int, int], env: Mapping[str, str], sync: bool = False
+    ) -> None:
         self.size = size
+        self._sync = sync
         self._chunks: list[Chunk] = []
         self._pid = 0
         self._fd, slave = os.openpty()
@@ -91,6 +102,10 @@ class Terminal:
         sizes = [len(chunk.data) for chunk in list(self._chunks) if begin <= chunk.at < end]
         return sum(sizes), len(sizes)
 
+    def chunks(self) -> list[Chunk]:
+        """Everything read so far."""
+        return list(self._chunks)
+
     def _drain(self) -> None:
         # Ends when the program has closed its end, which a read reports as an error.
         while True:
@@ -102,7 +117,9 @@ class Terminal:
                 return
             if not data:
                 return
-            self._chunks.append(Chunk(time.monotonic(), data, _main_thread_cpu(self._pid)))
+            self._chunks.append(Chunk(time.monotonic(), data, main_thread_cpu(self._pid)))
+            if self._sync and _ASKS_SYNC in data:
+                self.press(_KNOWS_SYNC)
 
     def watch(
         self, tests: Mapping[str, Callable[[list[str]], bool]], patience: float, first: float
@@ -122,7 +139,7 @@ class Terminal:
             while taken < len(self._chunks):
                 chunk = self._chunks[taken]
                 taken += 1
-                stream.feed(_NOT_FOR_PYTE.sub(b"", chunk.data))
+                stream.feed(for_pyte(chunk.data))
                 if taken < len(self._chunks) and self._chunks[taken].at - chunk.at < 0.001:
                     continue  # one write, read in parts
                 rows = screen.display
@@ -139,7 +156,7 @@ class Terminal:
         screen = pyte.Screen(*self.size)
         stream = pyte.ByteStream(screen)
         for chunk in list(self._chunks):
-            stream.feed(_NOT_FOR_PYTE.sub(b"", chunk.data))
+            stream.feed(for_pyte(chunk.data))
         return list(screen.display)
 
     def press(self, keys: bytes) -> None:
@@ -147,13 +164,16 @@ class Terminal:
         os.write(self._fd, keys)
 
     def close(self) -> int:
-        """Press q and wait; SIGKILL for its whole group if that does not help. Gives the exit status."""
+        """Press q, then Ctrl-C, and wait; SIGKILL for its whole group if that does not help. Gives the exit status."""
+        for keys in (b"q", b"\x03"):
+            if self.running:
+                try:
+                    self.press(keys)
+                    self._child.wait(_LEAVE_S / 2)
+                except (OSError, subprocess.TimeoutExpired):
+                    pass
         if self.running:
-            try:
-                self.press(b"q")
-                self._child.wait(_LEAVE_S)
-            except (OSError, subprocess.TimeoutExpired):
-                os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         status = self._child.wait()
         self._reader.join(1.5)
         os.close(self._fd)
@@ -190,7 +210,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _main_thread_cpu(pid: int) -> float:
+def main_thread_cpu(pid: int) -> float:
     """CPU seconds of a process's main thread, to the nanosecond; 0 where the kernel keeps no schedstat."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
@@ -210,6 +230,18 @@ class Memory:
     pss: int
     rss: int
     processes: int
+
+
+def open_now(root: int) -> tuple[int, int]:
+    """Threads and file descriptors of a process tree."""
+    threads = descriptors = 0
+    for pid in tree(root):
+        try:
+            threads += len(os.listdir(f"/proc/{pid}/task"))
+            descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            continue
+    return threads, descriptors
 
 
 def memory(root: int) -> Memory:
