@@ -114,7 +114,7 @@ class ProcsCollector:
             self._keys[pid] = self._cgroups.key_of(pid)
         if pid not in self._readers:
             self._readers[pid] = ThreadReader(self._root, pid, self._proc == Path("/proc"))
-        threads = self._readers[pid].read(allowed if isinstance(allowed, str) else "", stat.processor)
+        threads = self._readers[pid].read(allowed if isinstance(allowed, str) else "", stat.processor, stat.threads)
         return ProcessSample(
             pid=pid,
             start_ticks=stat.start_ticks,

@@ -50,22 +50,53 @@ class ThreadReader:
         self._known: dict[int, _Thread] = {}
         self._busy: frozenset[int] = frozenset()
         self._tick = 0
+        self._tids: list[int] = []
+        self._count = -1
+        """Threads of the process when they were listed, as its stat says."""
+        self._lost = False
+        """One of those listed has ended."""
 
-    def read(self, allowed: str, processor: int) -> tuple[ThreadSample, ...] | Absent:
-        """One sample of each; mask and CPU of the main thread come from the process's own files."""
-        try:
-            tids = [int(name) for name in os.listdir(self._folder) if name.isdecimal()]
-        except OSError as error:
-            return Absent(why_of(error), f"threads of {self._pid}: {os.strerror(error.errno or 0)}")
+    def read(self, allowed: str, processor: int, count: int = -1) -> tuple[ThreadSample, ...] | Absent:
+        """One sample of each; mask and CPU of the main thread come from the process's own files, and so does their
+        ``count``, which tells when to list them anew (-1: at once)."""
         every = self._tick % SLOW_TICKS == 0
-        if len(self._known) > len(tids):
-            self._prune(frozenset(tids))
+        if count < 0 or count != self._count or self._lost or every or not self._real:
+            try:
+                listed = [int(name) for name in os.listdir(self._folder) if name.isdecimal()]
+            except OSError as error:
+                return Absent(why_of(error), f"threads of {self._pid}: {os.strerror(error.errno or 0)}")
+            self._count, self._lost, self._tids = count, False, listed
+            if len(self._known) > len(listed):
+                self._prune(frozenset(listed))
+        tids = self._tids
         too_many = len(tids) > self._most
         if too_many and not every:
             tids = [tid for tid in tids if tid == self._pid or tid in self._busy]
         threads: list[ThreadSample] = []
+        known_threads, tick, pread, main = self._known, self._tick, os.pread, self._pid
         for tid in tids:
-            sample = self._thread(tid, allowed, processor)
+            known = known_threads.get(tid)
+            if known is not None and known.fd >= 0:
+                try:
+                    text = pread(known.fd, _SCHEDSTAT_BYTES, 0)
+                except OSError:  # ended; if its number is in use again, the next listing finds the new one
+                    self._forget(tid)
+                    self._lost = True
+                    continue
+                last = known.sample
+                if text == known.text and last is not None and (tick + tid) % SLOW_TICKS and tid != main:
+                    threads.append(last)  # it slept, and it is not its turn
+                    continue
+            else:
+                first = self._open(tid)
+                if isinstance(first, Absent):
+                    self._lost = True
+                    why = self._whole(tid, first)
+                    if why is not None:
+                        return why
+                    continue
+                known, text = known_threads[tid], first
+            sample = self._thread(tid, known, text, allowed, processor)
             if isinstance(sample, Absent):
                 return sample
             if sample is not None:
@@ -76,23 +107,12 @@ class ThreadReader:
         self._tick += 1
         return tuple(threads)
 
-    def _thread(self, tid: int, allowed: str, processor: int) -> ThreadSample | Absent | None:
-        """One thread, or None where it is gone; Absent where none of this process can be read."""
-        known = self._known.get(tid)
-        if known is None or known.fd < 0:
-            text = self._open(tid)
-            if isinstance(text, Absent):
-                return self._whole(tid, text)
-            known = self._known[tid]
-        else:
-            try:
-                text = os.pread(known.fd, _SCHEDSTAT_BYTES, 0)
-            except OSError:  # ended; if its number is in use again, the next tick finds the new one
-                self._forget(tid)
-                return None
+    def _thread(
+        self, tid: int, known: _Thread, text: bytes, allowed: str, processor: int
+    ) -> ThreadSample | Absent | None:
+        """The sample of a thread whose schedstat is ``text``: None where that is none; Absent where the kernel does
+        not count."""
         turn = self._tick + tid
-        if text == known.text and turn % SLOW_TICKS and known.sample is not None and tid != self._pid:
-            return known.sample
         times = _schedstat(text)
         if times is None:
             return None
@@ -131,10 +151,8 @@ class ThreadReader:
         finally:
             if not kept:
                 os.close(fd)
-        known = self._known.get(tid)
-        if known is None:
-            self._known[tid] = _Thread(fd if kept else -1)
-        elif kept:
+        known = self._known.setdefault(tid, _Thread(-1))
+        if kept:
             known.fd = fd
         return text
 
