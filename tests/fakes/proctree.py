@@ -51,6 +51,7 @@ class ProcTree:
         threads: Mapping[int, tuple[int, int, int]] | None = None,
         cpus: str = "0-3",
         cgroup: str = "",
+        argv: tuple[str, ...] = (),
     ) -> None:
         """A process; ``threads`` as tid → (run ns, wait ns, slices), its main thread with one slice if not given."""
         named = threads if threads is not None else {pid: (1, 0, 1)}
@@ -59,13 +60,17 @@ class ProcTree:
         )
         self.file(f"{pid}/status", STATUS.format(comm=comm, cpus=cpus, vol=5, inv=7))
         self.file(f"{pid}/cgroup", cgroup)
+        self.file(f"{pid}/cmdline", "".join(f"{word}\0" for word in argv))
         for tid, times in named.items():
             self.thread(pid, tid, times, cpus=cpus)
 
-    def thread(self, pid: int, tid: int, times: tuple[int, int, int], comm: str = "worker", cpus: str = "0-3") -> None:
-        """One thread of a process."""
+    def thread(
+        self, pid: int, tid: int, times: tuple[int, int, int], comm: str = "worker", cpus: str = "0-3", cpu: int = 0
+    ) -> None:
+        """One thread of a process, on CPU ``cpu``."""
         self.file(f"{pid}/task/{tid}/schedstat", " ".join(map(str, times)) + "\n")
         self.file(f"{pid}/task/{tid}/comm", f"{comm}\n")
+        self.file(f"{pid}/task/{tid}/stat", stat_line(tid, comm, cpu=cpu))
         self.file(f"{pid}/task/{tid}/status", STATUS.format(comm=comm, cpus=cpus, vol=1, inv=1))
 
     def gone(self, path: str) -> None:

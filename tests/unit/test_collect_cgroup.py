@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.fakes.proctree import ProcTree, files
 
-from qtop.collect.cgroup import CgroupReader, parse_membership, parse_mounts
+from qtop.collect import cgroup_tree
+from qtop.collect.cgroup import MOST_KEYS, CgroupReader
+from qtop.collect.cgroup_tree import parse_membership, parse_mounts
 from qtop.collect.procs import ProcsCollector
 from qtop.model.sched import sched_view
 from qtop.sample import Absent, CgroupSample, Pressure, QuotaLevel, ServerProcs, Why
@@ -129,6 +134,129 @@ def test_what_lies_outside_or_is_no_membership_is_out_of_reach(tree: ProcTree, t
     tree.mount("cgroup2", tmp_path / "cgroup")
     sample = read(tree, membership)
     assert isinstance(sample, Absent) and sample.why is Why.NOT_HERE
+
+
+def namespaced(tree: ProcTree, tmp_path: Path, root: str) -> Path:
+    """A v2 mount whose root lies where ``root`` says, seen from the reader's cgroup namespace."""
+    top = tmp_path / "cgroup"
+    tree.mount("cgroup2", top, root)
+    files(top, cgroup__procs="1\n2")
+    files(top / "system.slice/other", cgroup__procs="77", cpu__max="max 100000")
+    files(
+        top / "system.slice/docker-abc",
+        cgroup__procs="9\n10",
+        cgroup__type="domain",
+        cpu__max="30000 100000",
+        cpu__stat=STAT2.format(8, 6, 700),
+    )
+    files(top / "kubepods/pod1/c2", cgroup__procs="10", cpu__max="40000 100000", cpu__stat=STAT2.format(1, 0, 0))
+    return top
+
+
+def test_the_host_s_tree_bound_into_a_container_with_a_namespace_of_its_own(tree: ProcTree, tmp_path: Path) -> None:
+    """Its own cgroup is "/" to it, the mount begins two levels above: the mount's root is not its cgroup."""
+    top = namespaced(tree, tmp_path, "/../..")
+    sample = of(read(tree, "0::/\n"))
+    assert not isinstance(sample.quotas, Absent)
+    assert [(level.path, level.quota_us) for level in sample.quotas] == [(f"{top}/system.slice/docker-abc", 30_000)]
+    assert not sample.above
+
+
+def test_there_a_server_in_another_namespace_is_found_by_its_path(tree: ProcTree, tmp_path: Path) -> None:
+    top = namespaced(tree, tmp_path, "/../..")
+    sample = of(read(tree, "0::/../../kubepods/pod1/c2\n"))
+    assert not isinstance(sample.quotas, Absent)
+    assert [level.path for level in sample.quotas] == [f"{top}/kubepods/pod1/c2"]
+
+
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [
+        ("/../..", "/../../../elsewhere"),  # above the mount
+        ("/..", "/"),  # members of the folders one level down: none has it
+        ("/", "/../kubepods/pod1/c2"),  # another container's, and only our own is mounted
+        ("/docker/abc", "/"),  # we are above what is mounted, and no member of it
+        ("/../..", "/gone"),
+    ],
+)
+def test_what_cannot_be_told_is_not_taken_for_the_mount_s_root(
+    tree: ProcTree, tmp_path: Path, root: str, path: str
+) -> None:
+    namespaced(tree, tmp_path, root)
+    sample = read(tree, f"0::{path}\n")
+    assert isinstance(sample, Absent) and sample.why is Why.NOT_HERE
+
+
+def test_a_tree_too_large_to_search_is_left_alone(
+    tree: ProcTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespaced(tree, tmp_path, "/../..")
+    monkeypatch.setattr(cgroup_tree, "MOST_FOLDERS", 3)
+    assert isinstance(read(tree, "0::/\n"), Absent)
+
+
+def test_of_two_mounts_the_one_that_has_it(tree: ProcTree, tmp_path: Path) -> None:
+    tree.mount("cgroup2", tmp_path / "hidden")
+    tree.mount("cgroup2", tmp_path / "cgroup")
+    files(tmp_path / "cgroup/llm", cpu__stat="usage_usec 5")
+    assert of(read(tree, "0::/llm\n")).usage_us == 5
+
+
+def test_quotas_above_a_container_are_out_of_sight_and_it_says_so(tree: ProcTree, tmp_path: Path) -> None:
+    tree.mount("cgroup2", tmp_path / "cgroup")
+    files(tmp_path / "cgroup", cpu__stat="usage_usec 5")
+    assert not of(read(tree, "0::/\n")).above
+    files(tmp_path / "cgroup", cgroup__type="domain")  # only the true root has no such file
+    sample = of(read(tree, "0::/\n"))
+    assert sample.above and sample.quotas == ()
+
+
+def test_ever_new_cgroups_do_not_fill_the_memory(tree: ProcTree, tmp_path: Path) -> None:
+    tree.mount("cgroup2", tmp_path / "cgroup")
+    files(tmp_path / "cgroup", cpu__stat="usage_usec 5")
+    reader = CgroupReader(tree.root)
+    for n in range(MOST_KEYS + 40):
+        tree.file("10/cgroup", f"0::/{n}\n")
+        reader.read(reader.key_of(10))
+    assert len(reader._members) <= MOST_KEYS and len(reader._places) <= 4 * MOST_KEYS
+    reader.close()
+
+
+IN_NAMESPACE = """
+import os, sys
+from qtop.collect.cgroup import CgroupReader
+reader = CgroupReader()
+for pid in (os.getpid(), int(sys.argv[1])):
+    key = reader.key_of(pid)
+    place = reader._place(key, "")
+    print(place.folders[0] if place else "none")
+"""
+
+
+@pytest.mark.root
+def test_a_real_cgroup_namespace(tmp_path: Path) -> None:
+    """qtop in a cgroup namespace of its own (unshare -C) under the host's mount; the server in another cgroup."""
+    tops = [mount.point for mount in parse_mounts(Path("/proc/self/mountinfo").read_text()) if not mount.controllers]
+    if os.geteuid() != 0 or not tops or shutil.which("unshare") is None:
+        pytest.skip("needs root and a v2 tree")
+    ours, theirs = (Path(tops[0], f"qtop-test-{os.getpid()}-{name}") for name in ("a", "b"))
+    server = subprocess.Popen(["sleep", "60"])
+    try:
+        try:
+            for folder in (ours, theirs):
+                folder.mkdir()
+            (theirs / "cgroup.procs").write_text(str(server.pid))
+        except OSError:
+            pytest.skip("the v2 tree may not be written to")
+        enter = f"echo $$ > {ours}/cgroup.procs && exec unshare -C {sys.executable} -c '{IN_NAMESPACE}' {server.pid}"
+        done = subprocess.run(["sh", "-c", enter], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [str(ours), str(theirs)]
+    finally:
+        server.kill()
+        server.wait()
+        for folder in (ours, theirs):
+            if folder.exists():
+                folder.rmdir()
 
 
 def test_another_container_s_path_is_not_taken_for_this_one_s(tree: ProcTree, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from tests.fakes.proctree import ProcTree, stat_line
 
 from qtop.collect import discover
 from qtop.collect.kept import KeptFiles
-from qtop.collect.procs import MAX_THREADS, SLOW_TICKS, ProcsCollector
+from qtop.collect.procs import ProcsCollector
+from qtop.collect.threads import SLOW_TICKS, ThreadReader
 from qtop.model.sched import sched_view
 from qtop.sample import Absent, ServerProcs, ThreadSample, Why
 
@@ -39,8 +40,8 @@ def test_a_process_with_its_threads(tree: ProcTree) -> None:
     assert (process.pid, process.start_ticks, process.comm, process.cpu_ticks) == (10, 7, "llama-server", 55)
     assert (process.allowed, process.voluntary, process.involuntary) == ("0-1,4", 5, 7)
     assert threads(sample) == {
-        10: ThreadSample(10, "worker", 100, 20, 3, "0-1,4"),
-        11: ThreadSample(11, "worker", 5, 6, 7, "0-1,4"),
+        10: ThreadSample(10, "worker", 100, 20, 3, "0-1,4", 0),
+        11: ThreadSample(11, "worker", 5, 6, 7, "0-1,4", 0),
     }
 
 
@@ -70,7 +71,7 @@ def test_threads_come_and_go(tree: ProcTree) -> None:
     assert set(seen) == {10, 12} and seen[12].comm == "new one"
     for _ in range(SLOW_TICKS):
         collector.read()
-    assert (10, 11) not in collector._comms, "what has ended is forgotten"
+    assert set(collector._readers[10]._known) == {10, 12}, "what has ended is forgotten"
 
 
 def test_the_process_vanishes_between_stat_and_threads(tree: ProcTree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,13 +207,13 @@ def test_threads_that_may_not_be_read_leave_the_process(tree: ProcTree, monkeypa
 
 
 def test_of_very_many_threads_the_busiest_are_kept(tree: ProcTree) -> None:
-    many = {10: (1, 0, 1)} | {100 + n: (n * 1000, 0, 1) for n in range(MAX_THREADS + 50)}
-    tree.process(10, threads=many)
-    collector = ProcsCollector(lambda: [10], tree.root)
-    assert len(threads(collector.read())) == MAX_THREADS + 51, "the first look sees all"
-    kept = threads(collector.read())
-    assert len(kept) == MAX_THREADS and 10 in kept
-    assert 100 + MAX_THREADS + 49 in kept and 101 not in kept
+    tree.process(10, threads={10: (1, 0, 1)} | {100 + n: (n * 1000, 0, 1) for n in range(30)})
+    reader = ThreadReader(str(tree.root), 10, real=False, most=8)
+    first, second = reader.read("0", 0), reader.read("0", 0)
+    assert not isinstance(first, Absent) and not isinstance(second, Absent)
+    assert len(first) == 31, "the first look sees all"
+    assert {thread.tid for thread in second} == {10, *range(123, 130)}
+    reader.close()
 
 
 def test_it_reads_this_very_process() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qtop.collect import runner, wakeup
-from qtop.collect.kept import KeptFiles, read_text
+from qtop.collect.kept import Allowance, KeptFiles, read_text
 from qtop.collect.own import OwnCollector
 from qtop.collect.runner import Worker
 from qtop.collect.wakeup import WakeupCollector
@@ -95,7 +95,7 @@ def test_kept_files_are_read_from_the_start_each_time_and_whole(tmp_path: Path) 
 
 
 def test_beyond_the_limit_files_are_not_kept_open(tmp_path: Path) -> None:
-    kept = KeptFiles(limit=2)
+    kept = KeptFiles(Allowance(2))
     before = len(os.listdir("/proc/self/fd"))
     for n in range(5):
         (tmp_path / str(n)).write_text(str(n))

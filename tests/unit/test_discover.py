@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes.proctree import stat_line
 
 from qtop.collect import discover
 from qtop.collect.discover import containers, procfs, servers, sockets, tree
@@ -80,7 +81,7 @@ class FakeProc:
         """One process; ``fds`` None stands for a descriptor folder that may not be read (here: is not there)."""
         folder = self.root / str(pid)
         folder.mkdir()
-        (folder / "stat").write_text(f"{pid} ({comm}) {state} {ppid} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0\n")
+        (folder / "stat").write_text(stat_line(pid, comm, state=state, ppid=ppid, start=start))
         (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
         (folder / "status").write_text(f"Name:\t{comm}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t{pid}\n")
         (folder / "cgroup").write_text("0::/user.slice\n")

@@ -1,15 +1,21 @@
-"""Kept file descriptors: a file under /proc read every second costs one pread (1.3 µs) instead of open, read, close
-(24 µs)."""
+"""Kept file descriptors: a file under /proc read every second costs one pread (1 µs) instead of open, read, close
+(6 to 24 µs). All that are kept share one allowance, because RLIMIT_NOFILE is often 1024."""
 
 from __future__ import annotations
 
 import errno
 import os
+import resource
+import threading
 from pathlib import Path
 
 from qtop.sample import Absent, Why
 
 _CHUNK = 1 << 16
+RESERVE = 256
+"""Descriptors left to everything else: terminal, sockets, pipes, the GPU's driver."""
+WANTED = 4096
+"""The most that are kept; where that many are needed, the soft limit is raised."""
 
 
 def why_of(error: OSError) -> Why:
@@ -23,12 +29,68 @@ def why_of(error: OSError) -> Why:
     return Why.FAILED
 
 
+class Allowance:
+    """How many descriptors may be kept, counted over all that keep some; ``most`` follows RLIMIT_NOFILE if not
+    given."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._may_raise = most is None
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """Descriptors kept now."""
+        return self._held
+
+    def take(self) -> bool:
+        """True if one more may be kept."""
+        with self._lock:
+            if self._most is None:
+                self._most = _room(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            if self._held >= self._most and self._may_raise:
+                self._may_raise = False
+                self._most = _room(_raised())
+            if self._held >= self._most:
+                return False
+            self._held += 1
+            return True
+
+    def give_back(self) -> None:
+        """One less is kept."""
+        with self._lock:
+            self._held -= 1
+
+
+def _room(soft: int) -> int:
+    """Descriptors that may be kept under a limit of ``soft``."""
+    return WANTED if soft == resource.RLIM_INFINITY else max(0, min(WANTED, soft - RESERVE))
+
+
+def _raised() -> int:
+    """The soft limit after it was raised as far as it is of use, which every process may do up to its hard limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED + RESERVE
+    more = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft == resource.RLIM_INFINITY or soft >= more:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    except (OSError, ValueError):  # a sandbox may forbid it
+        return soft
+    return more
+
+
+SHARED = Allowance()
+
+
 class KeptFiles:
     """Files that stay open between reads. A descriptor of a dead process never reads as its successor's: the kernel
     answers ESRCH."""
 
-    def __init__(self, limit: int = 512) -> None:
-        self._limit = limit
+    def __init__(self, allowance: Allowance = SHARED) -> None:
+        self._allowance = allowance
         self._open: dict[str, int] = {}
 
     def read(self, path: str, size: int = _CHUNK) -> bytes | Absent:
@@ -37,7 +99,7 @@ class KeptFiles:
         try:
             if fd is None:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                if len(self._open) < self._limit:
+                if self._allowance.take():
                     self._open[path] = fd
                 else:
                     try:
@@ -54,6 +116,7 @@ class KeptFiles:
         fd = self._open.pop(path, None)
         if fd is not None:
             os.close(fd)
+            self._allowance.give_back()
 
     def forget_below(self, prefix: str) -> None:
         """Close each file whose path starts with ``prefix``."""
@@ -79,6 +142,20 @@ def _read_all(fd: int, size: int) -> bytes:
         parts.append(data)
         offset += len(data)
     return b"".join(parts)
+
+
+def read_once(path: str, size: int = _CHUNK) -> bytes | Absent:
+    """A small file (up to ``size`` bytes) by three system calls: a Path and a text file take three times as long."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0)}")
+    try:
+        return os.read(fd, size)
+    except OSError as error:
+        return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0)}")
+    finally:
+        os.close(fd)
 
 
 def read_text(path: str | Path) -> str | Absent:

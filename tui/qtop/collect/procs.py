@@ -1,21 +1,38 @@
-"""The server's process tree, thread by thread (source: /proc/PID/{stat,status}, /proc/PID/task/TID/schedstat)."""
+"""The server's process tree (source: /proc/PID/{stat,status,cmdline,cgroup}); its threads are read by ``threads``."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from qtop.clock import mono
 from qtop.collect.cgroup import CgroupReader
-from qtop.collect.kept import KeptFiles, why_of
+from qtop.collect.discover.procfs import argv
+from qtop.collect.discover.servers import basename, program
+from qtop.collect.kept import KeptFiles
 from qtop.collect.stat import parse_stat
-from qtop.sample import Absent, CgroupSample, ProcessSample, Reading, ServerProcs, ThreadSample, Why, cpulist
+from qtop.collect.threads import SLOW_TICKS, ThreadReader, field
+from qtop.sample import Absent, CgroupSample, ProcessSample, Reading, ServerProcs, Why
 
-MAX_THREADS = 256
-"""Threads read a tick. A server has 20–150; beyond this the busiest are kept and the rest looked at now and then."""
-SLOW_TICKS = 5
-"""Names, masks of threads other than the main one and cgroup membership are read every so many ticks."""
+_TITLE_CHARS = 64
+_UNTOLD = re.compile(r"[^A-Za-z0-9_.:+-]+")
+_VERBS = frozenset({"serve", "server", "start", "run", "runner", "launch"})
+"""Others may be anything that a user typed."""
+_MULTIPROCESSING = re.compile(r"from multiprocessing\.(resource_tracker|spawn|forkserver) import")
+
+
+def title_of(arguments: Sequence[str]) -> str:
+    """What a process calls itself: the title it wrote over its arguments, else its program and verb; no other
+    argument, and nothing but letters, digits and _.:+-."""
+    how, what, rest = program(arguments)
+    if how == "code":
+        found = _MULTIPROCESSING.match(what)
+        return found[1] if found else ""
+    # A title is one word of argv, whatever spaces are in it ("gunicorn: worker [x]").
+    words = what.split()[:1] if how == "exe" and not rest else [what]
+    name = _UNTOLD.sub("", basename(words[0]) if words else "")[:_TITLE_CHARS]
+    return f"{name} {rest[0]}" if name and rest and rest[0] in _VERBS else name
 
 
 class ProcsCollector:
@@ -31,16 +48,16 @@ class ProcsCollector:
         self._root_ticks = start_ticks
         self._tree = tree
         self._root = str(root)
-        self._real = root == Path("/proc")
+        self._proc = root
         self._files = KeptFiles()
         self._cgroups = CgroupReader(root)
         self._pids: tuple[int, ...] = ()
         self._tick = 0
         self._keys: dict[int, str] = {}
-        self._comms: dict[tuple[int, int], str] = {}
-        self._allowed: dict[tuple[int, int], str] = {}
+        self._titles: dict[int, tuple[str, str]] = {}
+        """By pid: the name when it was read, and the title."""
         self._starts: dict[int, int] = {}
-        self._busy: dict[int, set[int]] = {}
+        self._readers: dict[int, ThreadReader] = {}
 
     def read(self) -> ServerProcs | Absent:
         """One sample of the whole tree; Absent(LOST) when its root is gone."""
@@ -48,7 +65,7 @@ class ProcsCollector:
         self._tick += 1
         if slow or not self._pids:
             pids = tuple(self._tree())
-            for gone in set(self._pids) - set(pids):
+            for gone in self._readers.keys() - set(pids):
                 self._forget(gone)
             self._pids = pids
         if not self._pids:
@@ -79,6 +96,8 @@ class ProcsCollector:
                 return Absent(Why.DENIED, f"no permission to read process {pid} (hidepid?)")
             return Absent(Why.LOST, f"process {pid} is gone")
         stat = parse_stat(text)
+        if stat is None or stat.state in "ZX":
+            self._forget(pid)
         if stat is None:
             return Absent(Why.FAILED, f"process {pid}: unreadable stat")
         if stat.state in "ZX":
@@ -93,6 +112,9 @@ class ProcsCollector:
         allowed, voluntary, involuntary = self._status(folder)
         if slow or pid not in self._keys:
             self._keys[pid] = self._cgroups.key_of(pid)
+        if pid not in self._readers:
+            self._readers[pid] = ThreadReader(self._root, pid, self._proc == Path("/proc"))
+        threads = self._readers[pid].read(allowed if isinstance(allowed, str) else "", stat.processor, stat.threads)
         return ProcessSample(
             pid=pid,
             start_ticks=stat.start_ticks,
@@ -100,20 +122,21 @@ class ProcsCollector:
             comm=stat.comm,
             cpu_ticks=stat.cpu_ticks,
             rss_bytes=stat.rss_bytes,
-            threads=self._threads(pid, slow, allowed if isinstance(allowed, str) else ""),
+            threads=threads,
             allowed=allowed,
             voluntary=voluntary,
             involuntary=involuntary,
             cgroup=self._keys[pid],
+            title=self._title(pid, stat.comm, slow),
         )
 
     def _status(self, folder: str) -> tuple[Reading[str], Reading[int], Reading[int]]:
         text = self._files.read(f"{folder}/status")
         if isinstance(text, Absent):
             return text, text, text
-        cpus = _field(text, b"\nCpus_allowed_list:")
+        cpus = field(text, b"\nCpus_allowed_list:")
         voluntary, involuntary = (
-            _field(text, name) for name in (b"\nvoluntary_ctxt_switches:", b"\nnonvoluntary_ctxt_switches:")
+            field(text, name) for name in (b"\nvoluntary_ctxt_switches:", b"\nnonvoluntary_ctxt_switches:")
         )
         missing = Absent(Why.UNSUPPORTED, "not in /proc/PID/status")
         return (
@@ -122,92 +145,27 @@ class ProcsCollector:
             int(involuntary) if involuntary.isdigit() else missing,
         )
 
-    def _threads(self, pid: int, slow: bool, main_allowed: str) -> tuple[ThreadSample, ...] | Absent:
-        folder = f"{self._root}/{pid}/task"
-        try:
-            tids = [int(name) for name in os.listdir(folder) if name.isdecimal()]
-        except OSError as error:
-            return Absent(why_of(error), f"threads of {pid}: {os.strerror(error.errno or 0)}")
-        if len(tids) > MAX_THREADS and not slow:
-            keep = self._busy.get(pid, set())
-            tids = [tid for tid in tids if tid == pid or tid in keep]
-        threads = []
-        for tid in tids:
-            text = self._files.read(f"{folder}/{tid}/schedstat", 256)
-            if isinstance(text, Absent):
-                # A thread that ended leaves no folder; one that is there without the file tells of the kernel.
-                if text.why is Why.UNSUPPORTED and tid == pid and os.path.isdir(f"{folder}/{tid}"):  # noqa: PTH112
-                    return Absent(Why.UNSUPPORTED, "the kernel has no schedstat (CONFIG_SCHED_INFO is off)")
-                if text.why is Why.DENIED and tid == pid:
-                    return Absent(Why.DENIED, f"no permission to read the threads of process {pid}")
-                continue
-            times = _schedstat(text)
-            if times is None:
-                continue
-            run, wait, slices = times
-            if tid == pid and run == 0 and slices == 0:  # it has run, or it would not be there
-                return Absent(Why.UNSUPPORTED, "the kernel does not count waiting (sysctl kernel.task_delayacct=1)")
-            key = (pid, tid)
-            if slow or key not in self._comms:
-                name = self._files.read(f"{folder}/{tid}/comm", 64)
-                self._files.forget(f"{folder}/{tid}/comm")
-                self._comms[key] = "?" if isinstance(name, Absent) else name.decode("utf-8", "replace").rstrip("\n")
-                self._allowed[key] = self._mask(folder, tid)
-            threads.append(
-                ThreadSample(
-                    tid, self._comms[key], run, wait, slices, main_allowed if tid == pid else self._allowed[key]
-                )
-            )
-        if slow and len(tids) > MAX_THREADS:
-            busiest = sorted(threads, key=lambda thread: thread.run_ns + thread.wait_ns, reverse=True)
-            self._busy[pid] = {thread.tid for thread in busiest[: MAX_THREADS - 1]}
-        if slow:
-            self._prune(pid, {thread.tid for thread in threads})
-        return tuple(threads)
-
-    def _mask(self, folder: str, tid: int) -> str:
-        """The CPUs of a thread: by system call on a real /proc (1 µs), by its status file on a stand-in."""
-        if self._real:
-            try:
-                return cpulist.show(os.sched_getaffinity(tid))
-            except OSError:
-                return ""
-        path = f"{folder}/{tid}/status"
-        text = self._files.read(path)
-        self._files.forget(path)
-        return "" if isinstance(text, Absent) else _field(text, b"\nCpus_allowed_list:").decode()
-
-    def _prune(self, pid: int, alive: set[int]) -> None:
-        for key in [key for key in self._comms if key[0] == pid and key[1] not in alive]:
-            del self._comms[key]
-            self._allowed.pop(key, None)
-            self._files.forget_below(f"{self._root}/{pid}/task/{key[1]}/")
+    def _title(self, pid: int, comm: str, slow: bool) -> str:
+        """A process may write its title long after it started; then its name changes with it."""
+        known = self._titles.get(pid)
+        if known is None or known[0] != comm or slow:
+            words = argv(pid, self._proc)
+            known = self._titles[pid] = (comm, "" if isinstance(words, Absent) else title_of(words))
+        return known[1]
 
     def _forget(self, pid: int) -> None:
         self._files.forget_below(f"{self._root}/{pid}/")
         self._keys.pop(pid, None)
         self._starts.pop(pid, None)
-        self._prune(pid, set())
-        self._busy.pop(pid, None)
+        self._titles.pop(pid, None)
+        reader = self._readers.pop(pid, None)
+        if reader is not None:
+            reader.close()
 
     def close(self) -> None:
         """Close the kept files."""
         self._files.close()
         self._cgroups.close()
-
-
-def _schedstat(text: bytes) -> tuple[int, int, int] | None:
-    """Nanoseconds run and waited, and time slices; None for anything else."""
-    fields = text.split()
-    if len(fields) != 3 or not all(field.isdigit() for field in fields):
-        return None
-    return int(fields[0]), int(fields[1]), int(fields[2])
-
-
-def _field(text: bytes, name: bytes) -> bytes:
-    """The value of one line of /proc/PID/status, stripped; b"" where there is none."""
-    start = text.find(name)
-    if start < 0:
-        return b""
-    start += len(name)
-    return text[start : text.find(b"\n", start)].strip()
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()

@@ -1,6 +1,7 @@
 """Raw samples: what was read, with absence typed. Nothing above this package is known here."""
 
 from qtop.sample.absent import NOT_RECORDED, NOT_YET, Absent, Reading, Why, first_absent, known
+from qtop.sample.topology import Clocks, CpuGroup, Dimm, NumaNode, Topology, VmStat
 from qtop.sample.types import (
     CgroupSample,
     CpuTimes,
@@ -29,7 +30,10 @@ __all__ = [
     "NOT_YET",
     "Absent",
     "CgroupSample",
+    "Clocks",
+    "CpuGroup",
     "CpuTimes",
+    "Dimm",
     "EngineSample",
     "Event",
     "Gpm",
@@ -37,6 +41,7 @@ __all__ = [
     "GpuSample",
     "GpuSection",
     "HostSample",
+    "NumaNode",
     "OwnSample",
     "Pressure",
     "ProcessSample",
@@ -48,6 +53,8 @@ __all__ = [
     "SlotSample",
     "TaskSample",
     "ThreadSample",
+    "Topology",
+    "VmStat",
     "WakeupSample",
     "Why",
     "first_absent",

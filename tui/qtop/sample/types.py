@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from qtop.sample.absent import NOT_RECORDED, Absent, Reading
+from qtop.sample.topology import Clocks, Topology, VmStat
 
 
 class CpuTimes(msgspec.Struct, frozen=True, array_like=True):
@@ -64,6 +65,13 @@ class HostSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="host"):
     """Runnable tasks on the host at that moment (4th field of /proc/loadavg)."""
     tasks: tuple[TaskSample, ...] | Absent = NOT_RECORDED
     """Other processes with CPU time; read only while the server waits for a CPU, because reading all costs."""
+    swap_total: Reading[int] = NOT_RECORDED
+    """Bytes; 0 where there is no swap."""
+    swap_free: Reading[int] = NOT_RECORDED
+    """Bytes."""
+    vm: VmStat | Absent = NOT_RECORDED
+    topology: Topology | Absent = NOT_RECORDED
+    clocks: Clocks | Absent = NOT_RECORDED
 
 
 class ThreadSample(msgspec.Struct, frozen=True, array_like=True):
@@ -78,7 +86,7 @@ class ThreadSample(msgspec.Struct, frozen=True, array_like=True):
     allowed: str = ""
     """CPUs it may run on, as a kernel list; "" if not read in this sample."""
     processor: int = -1
-    """CPU it was last on; -1 if not read."""
+    """CPU it was last on when it last ran; -1 if not read."""
 
 
 class ProcessSample(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +107,9 @@ class ProcessSample(msgspec.Struct, frozen=True, omit_defaults=True):
     involuntary: Reading[int] = NOT_RECORDED
     cgroup: str = ""
     """Key into ``ServerProcs.cgroups``; "" if not known."""
+    title: str = ""
+    """What it calls itself: its title if it wrote one ("VLLM::EngineCore_DP1"), else program and verb ("vllm serve");
+    never an argument."""
 
 
 class QuotaLevel(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +136,8 @@ class CgroupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="cgroup"
     cpuset: Reading[str]
     """Effective CPUs, as a kernel list."""
     pressure: Reading[Pressure] = NOT_RECORDED
+    above: bool = False
+    """There are ancestors out of sight (seen from inside a container), which may have quotas too."""
 
 
 class ServerProcs(msgspec.Struct, frozen=True, omit_defaults=True, tag="procs"):

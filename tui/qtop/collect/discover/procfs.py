@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtop.collect.stat import Stat, parse_stat
 from qtop.sample import Absent, Why
 
 PROC = Path("/proc")
@@ -68,22 +69,16 @@ def pids(root: Path = PROC) -> Iterator[int]:
         return
 
 
-def fields(stat: str) -> tuple[str, list[str]] | None:
-    """The comm of a ``stat`` line and what follows it (state first); None for anything else.
-
-    The comm stands in parentheses and may itself hold spaces, newlines and parentheses, so the last one closes it.
-    """
-    opening, closing = stat.find("("), stat.rfind(")")
-    rest = stat[closing + 1 :].split()
-    if opening < 0 or closing < opening or len(rest) < 20:
-        return None
-    return stat[opening + 1 : closing], rest
+def stat(pid: int, root: Path = PROC) -> Stat | None:
+    """The ``stat`` line of a process, or None if it is gone or hidden."""
+    data = read(f"{root}/{pid}/stat")
+    return None if isinstance(data, OSError) else parse_stat(data)
 
 
 def start_ticks(pid: int, root: Path = PROC) -> int | None:
     """When a process started, in clock ticks after boot (field 22 of stat): its identity, with the pid. None: gone."""
-    parsed = fields(text(f"{root}/{pid}/stat"))
-    return int(parsed[1][19]) if parsed else None
+    parsed = stat(pid, root)
+    return parsed.start_ticks if parsed else None
 
 
 def started(pid: int, root: Path = PROC) -> float | Absent:
@@ -114,11 +109,10 @@ def argv(pid: int, root: Path = PROC) -> tuple[str, ...] | Absent:
 
 def process(pid: int, root: Path = PROC) -> Process | None:
     """One process, or None if it is gone or hidden."""
-    parsed = fields(text(f"{root}/{pid}/stat"))
+    parsed = stat(pid, root)
     if parsed is None:
         return None
-    comm, rest = parsed
-    return Process(pid, int(rest[1]), comm, rest[0], int(rest[19]), argv(pid, root))
+    return Process(pid, parsed.ppid, parsed.comm, parsed.state, parsed.start_ticks, argv(pid, root))
 
 
 def processes(root: Path = PROC) -> dict[int, Process]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qtop.collect.discover.procfs import PROC, Process, fields, pids, process, read, text
+from qtop.collect.discover.procfs import PROC, Process, pids, process, read, stat
 from qtop.collect.discover.servers import SUPERVISORS, Recognised, recognise
 
 
@@ -82,15 +82,10 @@ def server_tree(pid: int, root: Path = PROC) -> tuple[int, ...]:
     one read per process of the machine. Both are 3 to 4 µs a read, and a machine has more processes than a server
     has threads, often by far. A child that ends while the list is read can hide a sibling until the next call.
     """
-    parsed = fields(text(f"{root}/{pid}/stat"))
-    if parsed is None:
+    if stat(pid, root) is None:
         return ()
     if isinstance(read(f"{root}/{pid}/task/{pid}/children"), bytes):
         return below(pid, lambda parent: _children_files(parent, root))
-    parents = {
-        number: int(found[1][1])
-        for number in pids(root)
-        if (found := fields(text(f"{root}/{number}/stat"))) is not None
-    }
+    parents = {number: found.ppid for number in pids(root) if (found := stat(number, root)) is not None}
     children = offspring(parents)
     return below(pid, lambda parent: children.get(parent, []))
