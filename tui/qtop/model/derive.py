@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from qtop.model import roofline
-from qtop.model.engines import engine_view, waterfall
+from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
 from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.sched import host_view, sched_view
 from qtop.model.series import rate, totals_of
+from qtop.model.serving import LatencyView
+from qtop.model.waterfall import waterfall
 from qtop.sample import (
     NOT_YET,
     Absent,
@@ -31,7 +33,6 @@ from qtop.sample import (
     WakeupSample,
     Why,
 )
-from qtop.sample.series import split_series
 
 WINDOW_S = 30.0
 """Span of the waterfall."""
@@ -100,11 +101,12 @@ class Deriver:
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
         )
-        fall, bound = self._waterfall(engine), self._roofline(self._frame, sample)
+        fall, bound = self._waterfall(engine), self._roofline(self._frame)
         self._frame = replace(
             self._frame,
             waterfall=fall,
-            kv_tokens=_kv_capacity(sample),
+            latency=self._latency(engine),
+            kv_tokens=_kv_capacity(self._frame),
             roofline_tok_s=bound,
             cpu_wait=self._waits.push(sample.t, self._frame.sched),
             decode_floor_ms=decode_floor_ms(fall, self._frame.engine, bound),
@@ -134,7 +136,7 @@ class Deriver:
         self._window.append(sample.engine)
         while len(self._window) > 2 and sample.engine.at - self._window[1].at >= WINDOW_S:
             self._window.popleft()
-        return engine_view(engine, self._engine.old, sample.engine)
+        return engine_view(engine, self._engine.old, sample.engine, self._window[0])
 
     def _sched_view(self, sample: Sample, engine: str) -> SchedView | Absent:
         fresh = self._procs.push(sample.procs)
@@ -191,7 +193,12 @@ class Deriver:
             return NOT_YET
         return waterfall(engine, self._window[0], self._window[-1])
 
-    def _roofline(self, frame: Frame, sample: Sample) -> Reading[float]:
+    def _latency(self, engine: str) -> LatencyView | Absent:
+        if len(self._window) < 2:
+            return NOT_YET
+        return latency_view(engine, self._window[0], self._window[-1])
+
+    def _roofline(self, frame: Frame) -> Reading[float]:
         """The bound for the present batch. KV use counts the tokens held where the pool's size is known."""
         unknown = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
         if isinstance(frame.server, Absent) or isinstance(frame.server.model, Absent):
@@ -206,31 +213,19 @@ class Deriver:
             return unknown
         if running <= 0:
             return Absent(Why.NOT_YET, "no request is running")
-        capacity = _kv_capacity(sample)
+        capacity = frame.engine.kv_capacity_tokens
         held = 0.0 if isinstance(kv_use, Absent) or isinstance(capacity, Absent) else kv_use * capacity
         return roofline.bound(shape, bandwidth, running, held)
 
 
-def _kv_capacity(sample: Sample) -> Reading[float]:
-    """Tokens in the KV pool, from the labels of vLLM's cache_config_info."""
-    if isinstance(sample.engine, Absent):
-        return sample.engine
-    for key in sample.engine.series:
-        if key.startswith("vllm:cache_config_info{"):
-            labels = split_series(key)[1]
-            tokens = labels.get("kv_cache_size_tokens", "")
-            if tokens.isdigit():
-                return float(tokens)
-            blocks, size = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
-            if blocks.isdigit() and size.isdigit():
-                return float(blocks) * float(size)
-    return Absent(Why.UNSUPPORTED, "the server does not tell the size of its KV pool")
+def _kv_capacity(frame: Frame) -> Reading[float]:
+    """Tokens in the KV pool."""
+    return frame.engine if isinstance(frame.engine, Absent) else frame.engine.kv_capacity_tokens
 
 
 def _restarted(old: EngineSample, new: EngineSample) -> bool:
     """True when a token counter fell."""
-    names = ("vllm:generation_tokens_total", "llamacpp:n_decode_total", "llamacpp:prompt_tokens_total")
-    before, now = totals_of(old.series).total(*names), totals_of(new.series).total(*names)
+    before, now = totals_of(old.series).total(*TOKEN_COUNTERS), totals_of(new.series).total(*TOKEN_COUNTERS)
     return not isinstance(before, Absent) and not isinstance(now, Absent) and now < before
 
 

@@ -3,8 +3,10 @@ unit in its docstring."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, ServerInfo
 
 
@@ -131,12 +133,12 @@ class SchedView:
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """The server's own numbers over the last tick."""
+    """The server's own numbers over the last tick; several engines (data-parallel ranks) of it count together."""
 
     running: Reading[float]
     waiting: Reading[float]
     kv_use: Reading[float]
-    """0–1."""
+    """0–1; of several engines the fullest."""
     preempt_s: Reading[float]
     gen_tok_s: Reading[float]
     prompt_tok_s: Reading[float]
@@ -145,6 +147,36 @@ class EngineView:
     itl_ms: Reading[float]
     """Mean gap between tokens of one request, over the tick."""
     scrape_ms: float
+    waiting_by_reason: Mapping[str, float] | Absent = NOT_YET
+    kv_capacity_tokens: Reading[float] = NOT_YET
+    """Tokens that the KV cache holds."""
+    prefix_hit: Reading[float] = NOT_YET
+    """Share of looked-up prompt tokens found in the prefix cache, over the window, 0–1."""
+    prefix_queries: Reading[float] = NOT_YET
+    """Prompt tokens looked up in that window."""
+    loras: LoraView | Absent = NOT_YET
+    rejections_s: Reading[float] = NOT_YET
+    """Requests a second refused because a queue was full."""
+    finished_by_reason: Mapping[str, float] | Absent = NOT_YET
+    """Requests a second."""
+    tokens_step: Reading[float] = NOT_YET
+    """Tokens a step over the tick, prompt tokens included where the engine counts them."""
+    spec_accept: Reading[float] = NOT_YET
+    """Share of drafted tokens that were accepted, 0–1."""
+    sleep: Reading[str] = NOT_YET
+    """"awake", "weights_offloaded" or "discard_all"."""
+    api_cpu: Reading[float] = NOT_YET
+    """CPU seconds a second of the process that answers HTTP."""
+    scheduler_cpu: Reading[float] = NOT_YET
+    """CPU seconds a second of the busiest scheduler process."""
+    scheduler_idle: Reading[float] = NOT_YET
+    """Share of time that the least idle scheduler had nothing to do, 0–1."""
+    models: tuple[ModelView, ...] | Absent = NOT_YET
+    """Models in memory, for a server that loads and unloads them."""
+    engines: tuple[RankView, ...] = ()
+    """Each engine by itself, where the server labels them."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each field that is there came from: a metric, a route, a computation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +205,13 @@ class Stage:
 
     name: str
     ms: Reading[float]
+    source: str = ""
+    """Where the figure came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Where a request's time goes, as window means over ``seconds``: queue → frontend → prefill → decode."""
+    """Where a request's time goes, as window means over ``seconds``: client → frontend → queue → prefill → decode."""
 
     seconds: float
     finished: Reading[float]
@@ -187,6 +221,12 @@ class Waterfall:
     itl_ms: Reading[float]
     tokens: Reading[float]
     """Mean output tokens a request."""
+    first_tokens: Reading[float] = NOT_YET
+    """Requests whose first token came in the window: what TTFT is the mean of, while the rest is of ``finished``."""
+    trusted: bool = False
+    """Whether both are of nearly the same requests, so that differences between them mean something."""
+    why: str = ""
+    """Why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +245,7 @@ class Frame:
     wakeup: WakeupView | Absent = NOT_YET
     own: OwnView | Absent = NOT_YET
     waterfall: Waterfall | Absent = NOT_YET
+    latency: LatencyView | Absent = NOT_YET
     kv_tokens: Reading[float] = NOT_YET
     """Tokens that the KV cache holds."""
     roofline_tok_s: Reading[float] = NOT_YET

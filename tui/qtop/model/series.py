@@ -1,4 +1,8 @@
-"""Sums over raw metric series, whatever labels they carry."""
+"""Sums over raw metric series, whatever labels they carry.
+
+A server writes the same series at every scrape: which keys stand under a name, and how their labels group them, is
+worked out once for a layout and kept, so that a tick reads only the series that somebody asks for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from qtop.sample import NOT_YET, Absent, Reading, Why
+from qtop.sample.series import split_series
+
+Match = tuple[tuple[str, str], ...]
+"""Labels and the values they must have; () for all series of a name."""
 
 
 @lru_cache(maxsize=8192)
@@ -15,24 +23,108 @@ def base_name(key: str) -> str:
     return key.partition("{")[0]
 
 
+class Layout:
+    """Which series a scrape holds, by name and by label; the values are in the scrape."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        named: dict[str, list[str]] = {}
+        for key in keys:
+            named.setdefault(base_name(key), []).append(key)
+        self.keys = frozenset(key for group in named.values() for key in group)
+        self.by_name = {name: tuple(group) for name, group in named.items()}
+        self._matched: dict[tuple[str, Match], tuple[str, ...]] = {}
+        self._grouped: dict[tuple[str, str, Match], dict[str, tuple[str, ...]]] = {}
+        self._buckets: dict[tuple[str, Match], dict[str, tuple[tuple[float, str], ...]]] = {}
+
+    def named(self, name: str, match: Match = ()) -> tuple[str, ...]:
+        """The keys under a name whose labels have these values."""
+        if not match:
+            return self.by_name.get(name, ())
+        found = self._matched.get((name, match))
+        if found is None:
+            found = tuple(key for key in self.by_name.get(name, ()) if _has(key, match))
+            self._matched[name, match] = found
+        return found
+
+    def groups(self, name: str, label: str, match: Match = ()) -> dict[str, tuple[str, ...]]:
+        """The same by the value of a label; series without it are under ""."""
+        found = self._grouped.get((name, label, match))
+        if found is None:
+            lists: dict[str, list[str]] = {}
+            for key in self.named(name, match):
+                lists.setdefault(split_series(key)[1].get(label, ""), []).append(key)
+            found = {value: tuple(keys) for value, keys in lists.items()}
+            self._grouped[name, label, match] = found
+        return found
+
+    def buckets(self, name: str, match: Match = ()) -> dict[str, tuple[tuple[float, str], ...]]:
+        """The buckets of a histogram: for each set of labels besides ``le`` its bounds with their keys, ascending."""
+        found = self._buckets.get((name, match))
+        if found is None:
+            lists: dict[str, list[tuple[float, str]]] = {}
+            for key in self.named(f"{name}_bucket", match):
+                labels = dict(split_series(key)[1])
+                bound = _bound(labels.pop("le", ""))
+                if bound is not None:
+                    lists.setdefault(repr(sorted(labels.items())), []).append((bound, key))
+            found = {group: tuple(sorted(pairs)) for group, pairs in lists.items()}
+            self._buckets[name, match] = found
+        return found
+
+
+def _has(key: str, match: Match) -> bool:
+    labels = split_series(key)[1]
+    return all(labels.get(name) == value for name, value in match)
+
+
+def _bound(text: str) -> float | None:
+    try:
+        bound = float(text)
+    except ValueError:
+        return None
+    return bound if bound == bound else None  # noqa: PLR0124 - NaN is no bound
+
+
+LAYOUTS = 4
+"""Kept: a server writes one layout, a second when a series is new."""
+_layouts: deque[Layout] = deque(maxlen=LAYOUTS)
+
+
+def layout_of(series: Mapping[str, float]) -> Layout:
+    """The layout of these series, remembered for the latest few."""
+    for known in tuple(_layouts):  # a copy, because another thread may add to it
+        if known.keys == series.keys():
+            return known
+    layout = Layout(series)
+    _layouts.append(layout)
+    return layout
+
+
 class Totals:
-    """The series of one scrape, added up by name; several engines of one server count together."""
+    """The series of one scrape, read by name; several engines of one server count together."""
 
     def __init__(self, series: Mapping[str, float]) -> None:
-        self._sum: dict[str, float] = {}
-        self._max: dict[str, float] = {}
-        for key, value in series.items():
-            name = base_name(key)
-            self._sum[name] = self._sum.get(name, 0.0) + value
-            self._max[name] = max(self._max.get(name, value), value)
+        self.series = series
+        self.layout = layout_of(series)
 
-    def total(self, *names: str) -> Reading[float]:
-        """The sum under the first of these names that is there (a metric and its former names)."""
-        return _first(self._sum, names)
+    def first(self, names: tuple[str, ...], match: Match = ()) -> str | None:
+        """The first of these names that is there (a metric and its former names)."""
+        return next((name for name in names if self.layout.named(name, match)), None)
 
-    def largest(self, *names: str) -> Reading[float]:
+    def total(self, *names: str, match: Match = ()) -> Reading[float]:
+        """The sum under the first of these names that is there."""
+        name = self.first(names, match)
+        return _missing(names) if name is None else self.sum(self.layout.named(name, match))
+
+    def largest(self, *names: str, match: Match = ()) -> Reading[float]:
         """The largest single series under the first of these names that is there."""
-        return _first(self._max, names)
+        name = self.first(names, match)
+        return _missing(names) if name is None else max(self.series[key] for key in self.layout.named(name, match))
+
+    def sum(self, keys: Iterable[str]) -> float:
+        """The sum of these series."""
+        series = self.series
+        return sum((series[key] for key in keys), 0.0)
 
 
 RECENT = 4
@@ -50,11 +142,8 @@ def totals_of(series: Mapping[str, float]) -> Totals:
     return totals
 
 
-def _first(table: Mapping[str, float], names: Iterable[str]) -> Reading[float]:
-    for name in names:
-        if name in table:
-            return table[name]
-    return Absent(Why.UNSUPPORTED, f"the server has no {next(iter(names))}")
+def _missing(names: tuple[str, ...]) -> Absent:
+    return Absent(Why.UNSUPPORTED, f"the server has no {names[0]}")
 
 
 def increase(old: Reading[float], new: Reading[float]) -> Reading[float]:

@@ -221,6 +221,19 @@ class SlotSample(msgspec.Struct, frozen=True, array_like=True):
     decoded: int
 
 
+class ModelSample(msgspec.Struct, frozen=True, array_like=True):
+    """A model in memory (Ollama)."""
+
+    name: str
+    bytes: int
+    vram_bytes: int
+    """The part of ``bytes`` on GPUs."""
+    expires: float = 0.0
+    """Unix time at which it is unloaded; 0 if never, or not told."""
+    context: int = 0
+    """Tokens; 0 if not told."""
+
+
 class EngineSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="engine"):
     """One scrape of the server's metrics: the raw series, by their exposition name with labels."""
 
@@ -228,6 +241,7 @@ class EngineSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="engine"
     scrape_ms: float
     series: dict[str, float]
     slots: tuple[SlotSample, ...] | Absent = NOT_RECORDED
+    models: tuple[ModelSample, ...] | Absent = NOT_RECORDED
 
 
 class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
@@ -235,7 +249,8 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
 
     url: Reading[str] = NOT_RECORDED
     engine: str = "unknown"
-    """"vllm", "llamacpp", "openai" (answers /v1/models, nothing more known) or "unknown"."""
+    """"vllm", "llamacpp", "sglang", "tgi", "trtllm", "triton", "ollama", "openai" (answers /v1/models, nothing more
+    known) or "unknown"."""
     version: Reading[str] = NOT_RECORDED
     model: Reading[str] = NOT_RECORDED
     max_model_len: Reading[int] = NOT_RECORDED
@@ -249,6 +264,8 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
     on_host: bool = True
     """False when the server runs on another host: then nothing local says anything about it."""
     in_container: bool = False
+    verified: bool = True
+    """False where qtop knows this kind of server by its documentation only: never run against a real one."""
 
 
 class WakeupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="wakeup"):

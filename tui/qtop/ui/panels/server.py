@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame
 from qtop.plan.memory import full_length_requests
 from qtop.sample import Absent, ServerInfo
@@ -11,7 +12,10 @@ from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.ui.widgets.marks import bar
 from qtop.units import milliseconds, number, percent
 
-ENGINES = {"vllm": "vLLM", "llamacpp": "llama.cpp", "openai": "OpenAI-compatible", "unknown": "unknown server"}
+ENGINES = {name: table.title for name, table in TABLES.items()} | {
+    "openai": "OpenAI-compatible",
+    "unknown": "unknown server",
+}
 
 
 def server_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[Line]:

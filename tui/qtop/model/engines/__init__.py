@@ -1,0 +1,88 @@
+"""What each engine's metrics mean: one table for each, one way to read them all.
+
+Names of vLLM and llama.cpp were checked on running servers, those of the others are from their public sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtop.model.engines import llamacpp, ollama, sglang, tgi, triton, trtllm, vllm
+from qtop.model.engines.table import EngineTable, Scrapes
+from qtop.model.frame import EngineView
+from qtop.model.quantiles import WINDOW_S, latency
+from qtop.model.series import totals_of
+from qtop.model.serving import Latency, LatencyView, RankView
+from qtop.sample import Absent, EngineSample, Why
+
+TABLES: Mapping[str, EngineTable] = {
+    module.TABLE.engine: module.TABLE for module in (vllm, llamacpp, sglang, tgi, trtllm, triton, ollama)
+}
+"""By ``ServerInfo.engine``."""
+TOKEN_COUNTERS = tuple(name for table in TABLES.values() for name in table.token_counters)
+
+_FIELDS = tuple(name for name in EngineView.__dataclass_fields__ if name not in ("scrape_ms", "engines", "sources"))
+_RANK_FIELDS = ("running", "waiting", "kv_use", "gen_tok_s", "steps_s")
+_LATENCIES = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
+_UNKNOWN = Absent(Why.UNSUPPORTED, "qtop knows no metrics of this server")
+
+
+def engine_view(
+    engine: str, old: EngineSample | None, new: EngineSample, first: EngineSample | None = None
+) -> EngineView:
+    """The server's numbers between two scrapes, shares of the window since ``first``; all absent for an engine that is
+    not known."""
+    table = TABLES.get(engine)
+    values: dict[str, Any] = dict.fromkeys(_FIELDS, _UNKNOWN)
+    sources: dict[str, str] = {}
+    ranks: tuple[RankView, ...] = ()
+    if table is not None:
+        scrapes = Scrapes.of(old, new, first)
+        for name in _FIELDS:
+            spec = table.fields.get(name)
+            if spec is None:
+                values[name] = table.not_told(name)
+                continue
+            values[name], source = spec.read(scrapes)
+            if source:
+                sources[name] = source
+        ranks = _ranks(table, scrapes)
+    return EngineView(**values, scrape_ms=new.scrape_ms, engines=ranks, sources=sources)
+
+
+def _ranks(table: EngineTable, scrapes: Scrapes) -> tuple[RankView, ...]:
+    """Each engine by itself; none where the series carry no label for it."""
+    label = table.rank_label
+    if not label:
+        return ()
+    found = {value for spec in table.ranks.values() for value in spec.values(scrapes, label)} - {""}
+    absent = Absent(Why.UNSUPPORTED, f"{table.title} does not tell it for each")
+    return tuple(
+        RankView(
+            label=value,
+            **{
+                name: spec.at(scrapes, label, value) if (spec := table.ranks.get(name)) is not None else absent
+                for name in _RANK_FIELDS
+            },
+        )
+        for value in sorted(found, key=lambda value: (len(value), value))
+    )
+
+
+def latency_view(engine: str, first: EngineSample, new: EngineSample) -> LatencyView | Absent:
+    """Latencies between two scrapes that are ``WINDOW_S`` seconds apart or more; not yet before."""
+    table = TABLES.get(engine)
+    if table is None:
+        return _UNKNOWN
+    seconds = new.at - first.at
+    if not table.latencies:
+        return Absent(Why.UNSUPPORTED, f"{table.title} has no histogram of latencies")
+    if seconds < WINDOW_S:
+        return Absent(Why.NOT_YET, f"needs {WINDOW_S:.0f} s of metrics, there are {seconds:.0f} s")
+    old, now = totals_of(first.series), totals_of(new.series)
+    found: dict[str, Latency | Absent] = {}
+    for name in _LATENCIES:
+        spec = table.latencies.get(name)
+        found[name] = table.not_told(name) if spec is None else latency(old, now, spec.names, spec.scale, spec.match)
+    return LatencyView(seconds=seconds, **found)
