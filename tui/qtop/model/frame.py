@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, ServerInfo
 
 
@@ -209,3 +210,5 @@ class Frame:
     """Tokens that the KV cache holds."""
     roofline_tok_s: Reading[float] = NOT_YET
     """What memory bandwidth allows a batch like the present one, tokens a second."""
+    settings: SettingsView | Absent = NOT_YET
+    """The server's configuration in force, with where each value comes from."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from qtop.sample.absent import NOT_RECORDED, Absent, Reading
+from qtop.sample.settings import Setting
 
 
 class CpuTimes(msgspec.Struct, frozen=True, array_like=True):
@@ -236,6 +237,10 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
     on_host: bool = True
     """False when the server runs on another host: then nothing local says anything about it."""
     in_container: bool = False
+    settings: tuple[Setting, ...] | Absent = NOT_RECORDED
+    """What its sources say of its configuration, one entry a source and name, the sources in order of authority."""
+    settings_missing: dict[str, Absent] = {}
+    """Sources of settings that could not be read, by name (as in ``Setting.source``), with why."""
 
 
 class WakeupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="wakeup"):
