@@ -24,6 +24,7 @@ EXAMPLE = """\
 # prompt = "en"                  # test prompt: "en", "zh", or a text of your own
 # max_tokens = 64                # of a test prompt
 # record_dir = "~/qtop"          # where r puts recordings
+# server_info = true             # ask a vLLM in development mode for its configuration, once (3 s of a core there)
 """
 
 
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 64
     record_dir: str = "."
     theme: str = "auto"
+    server_info: bool = True
 
 
 KEY_LIMIT = 16 * 1024

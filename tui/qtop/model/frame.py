@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
+from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, ServerInfo
 
 
@@ -254,3 +255,5 @@ class Frame:
     """Share of the waterfall's window that the thread in charge waited for a CPU, by stage."""
     decode_floor_ms: Reading[float] = NOT_YET
     """What decoding would take at the memory roofline, for the mean request of the window."""
+    settings: SettingsView | Absent = NOT_YET
+    """The server's configuration in force, with where each value comes from."""

@@ -100,6 +100,11 @@ class MemberFile:
             self._compressor = None
         self._write(data)
 
+    @property
+    def begins_member(self) -> bool:
+        """True when the next line begins a member."""
+        return self._compressor is None
+
     def unlinked(self) -> bool:
         """True when the file was removed while it was being written."""
         return os.fstat(self._fd).st_nlink == 0

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from qtop.errors import QtopError
 from qtop.record.inflate import CHUNK, find_member, read_lines, read_member
 from qtop.record.members import MAGIC
+from qtop.record.settings import Filler
 from qtop.sample.codec import (
     EVENT_PREFIX,
     SAMPLE_PREFIX,
@@ -130,6 +131,7 @@ class Recording:
                 yield record
 
     def _records(self, start: int, samples: bool = True, events: bool = True) -> Iterator[Sample | Event]:
+        filler = Filler()
         for place, line in self._lines(start):
             try:
                 if line.startswith(SAMPLE_PREFIX):
@@ -143,7 +145,7 @@ class Recording:
                 continue
             self._bad.discard(place)  # it may have been torn when it was looked at while being written
             if record is not None:
-                yield record
+                yield filler.fill(record) if isinstance(record, Sample) else record
 
     def _stamps(self, start: int) -> Iterator[Stamp]:
         for _, line in self._lines(start):

@@ -9,12 +9,13 @@ import ipaddress
 import re
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from qtop.sample import Absent, CgroupSample, Event, Reading, Sample, ServerInfo, ServerProcs
+from qtop.sample import Absent, CgroupSample, Event, Reading, Sample, ServerInfo, ServerProcs, Setting
+from qtop.sample.settings import SET, is_secret_name
 
 MASK = "***"
 HOST = "HOST"
@@ -121,6 +122,14 @@ class Redactor:
             host = HOST
         return f"{scheme}{separator}{user}{at}{host}{colon}{port}{self.text(rest[len(place) :])}"
 
+    def setting(self, one: Setting) -> Setting:
+        """A setting without a secret value; one whose name is a secret's keeps only that it is set."""
+        secret = one.value != SET and (is_secret_name(one.name) or bool(_IS_SECRET.search(one.name)))
+        return Setting(self.text(one.name), MASK if secret else self.text(one.value), one.source, self.text(one.note))
+
+    def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
+        return self._reason(read) if isinstance(read, Absent) else tuple(self.setting(one) for one in read)
+
     def _hide_host(self, text: str) -> str:
         return self._host.sub(HOST, text) if self._host else text
 
@@ -145,6 +154,8 @@ class Redactor:
             pid=self._reason(server.pid),
             argv=self._reason(server.argv) if isinstance(server.argv, Absent) else self.argv(server.argv),
             started=self._reason(server.started),
+            settings=self._settings(server.settings),
+            settings_missing={name: self._reason(why) for name, why in server.settings_missing.items()},
         )
         self._server = (server, redacted)
         return redacted
@@ -206,6 +217,15 @@ def redact_sample_server(server: ServerInfo | Absent) -> ServerInfo | Absent:
     """The server as a recording or a report may show it: as ``Redactor.sample`` does for the name of this host."""
     redacted = Redactor([socket.gethostname()]).sample(Sample(t=0.0, server=server))
     return redacted.server
+
+
+def redact_settings(
+    settings: Iterable[Setting], missing: Mapping[str, Absent]
+) -> tuple[tuple[Setting, ...], dict[str, Absent]]:
+    """Settings, and why others are missing, as a report may show them: as ``Redactor.sample`` does for this host."""
+    redactor = Redactor([socket.gethostname()])
+    reasons = {name: Absent(why.why, redactor.text(why.detail)) for name, why in missing.items()}
+    return tuple(redactor.setting(one) for one in settings), reasons
 
 
 def local_names(timeout: float = 1.0) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from qtop.clock import wall
 from qtop.errors import QtopError
 from qtop.record.members import MEMBER_RECORDS, MemberFile
 from qtop.record.redact import Redactor, local_names
+from qtop.record.settings import Thinner
 from qtop.sample.codec import Header, decode_event, encode_event, encode_sample
 from qtop.sample.types import Event, Sample
 
@@ -114,12 +115,13 @@ class RecordingWriter:
 
     def _run(self) -> None:
         redactor = self._redactor or Redactor(local_names(), self._keep_text)
+        thinner = Thinner()
         since_look = 0
         try:
             while (item := self._next()) is not None:
                 try:
                     if isinstance(item, Sample):
-                        line = encode_sample(redactor.sample(item))
+                        line = encode_sample(thinner.thin(redactor.sample(item), self._file.begins_member))
                     else:
                         line = encode_event(redactor.event(item))
                 except QtopError:

@@ -12,7 +12,8 @@ from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Severity, State
 from qtop.diagnose.whole import Whole
 from qtop.model.frame import Frame
-from qtop.record.redact import redact_sample_server
+from qtop.model.settings import SettingsView
+from qtop.record.redact import redact_sample_server, redact_settings
 from qtop.sample import Absent, ServerInfo
 
 SCHEMA = 1
@@ -88,11 +89,23 @@ def whole_document(whole: Whole) -> dict[str, Any]:
     return document
 
 
+def settings_document(settings: SettingsView | Absent) -> dict[str, Any]:
+    """``{"groups": {group: [{"name", "value", "source", "note"}]}, "missing": {source or name: why}}``."""
+    if isinstance(settings, Absent):
+        document: dict[str, Any] = plain(settings)
+        return document
+    groups = {group: plain(redact_settings(held, {})[0]) for group, held in settings.groups.items()}
+    return {"groups": groups, "missing": plain(redact_settings((), settings.missing)[1])}
+
+
 def snapshot_document(source: str, frame: Frame, verdict: Verdict, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """What ``qtop snapshot --json`` prints: one frame, derived, without secrets."""
     if isinstance(frame.server, ServerInfo):
         frame = dataclasses.replace(frame, server=redact_sample_server(frame.server))
     body = plain(frame)
+    if isinstance(frame.server, ServerInfo):  # what was read is in "settings", weighed
+        del body["server"]["settings"], body["server"]["settings_missing"]
+    body["settings"] = settings_document(frame.settings)
     return {
         "schema": SCHEMA,
         "source": source,

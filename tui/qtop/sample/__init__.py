@@ -1,6 +1,7 @@
 """Raw samples: what was read, with absence typed. Nothing above this package is known here."""
 
 from qtop.sample.absent import NOT_RECORDED, NOT_YET, Absent, Reading, Why, first_absent, known
+from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, CpuGroup, Dimm, NumaNode, Topology, VmStat
 from qtop.sample.types import (
     CgroupSample,
@@ -52,6 +53,7 @@ __all__ = [
     "Sample",
     "ServerInfo",
     "ServerProcs",
+    "Setting",
     "SlotSample",
     "TaskSample",
     "ThreadSample",

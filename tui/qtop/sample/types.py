@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from qtop.sample.absent import NOT_RECORDED, Absent, Reading
+from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, Topology, VmStat
 
 
@@ -266,6 +267,10 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
     in_container: bool = False
     verified: bool = True
     """False where qtop knows this kind of server by its documentation only: never run against a real one."""
+    settings: tuple[Setting, ...] | Absent = NOT_RECORDED
+    """What its sources say of its configuration, one entry a source and name, the sources in order of authority."""
+    settings_missing: dict[str, Absent] = {}
+    """Sources of settings that could not be read, by name (as in ``Setting.source``), with why."""
 
 
 class WakeupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="wakeup"):

@@ -15,6 +15,7 @@ import msgspec
 from qtop.clock import mono
 from qtop.collect import discover
 from qtop.collect.address import is_local, normalise_url
+from qtop.collect.config_in_force import gather
 from qtop.collect.engine.base import EngineAdapter
 from qtop.collect.engine.identify import identify
 from qtop.collect.http import Access, open_client
@@ -44,6 +45,8 @@ class Target:
     pid: int | None = None
     api_key: str | None = None
     verify: bool | str = True
+    ask_server_info: bool = True
+    """Ask a vLLM in development mode for its configuration, once (about 3 s of a core on the server)."""
 
     def __repr__(self) -> str:
         return f"Target(url={self.url!r}, pid={self.pid!r})"
@@ -316,6 +319,7 @@ class Attachment:
             started=discover.started(pid) if pid is not None else Absent(Why.NOT_HERE, ""),
             on_host=pid is not None or discover.is_local(httpx.URL(access.url).host),
             in_container=pid is not None and discover.in_container(pid),
+            settings=gather.READING,
         )
         ticks = discover.start_ticks(pid) if pid is not None else None
         with self._lock:
@@ -324,7 +328,19 @@ class Attachment:
             self._generation += 1
             self._choices = ()
             self._failures, self._doubt, self._asked = 0, False, mono()
-            self._attached = Attached(access, adapter.name, info, pid, ticks, self._generation)
+            generation = self._generation
+            self._attached = Attached(access, adapter.name, info, pid, ticks, generation)
+        subject = gather.Subject(access, adapter.name, pid, ticks, argv, self._target.ask_server_info)
+        gather.start(subject, lambda told: self._settle(generation, told))
+
+    def _settle(self, generation: int, told: gather.Gathered) -> None:
+        """Take the settings of the server in hand, unless it is another by now."""
+        with self._lock:
+            attached = self._attached
+            if attached is None or attached.generation != generation:
+                return
+            info = msgspec.structs.replace(attached.info, settings=told.settings, settings_missing=told.missing)
+            self._attached = replace(attached, info=info)
 
 
 _SPEAKING = (Why.NOT_YET, Why.DENIED)

@@ -43,6 +43,7 @@ def target_of(args: argparse.Namespace, settings: Settings) -> Target:
         pid=pid,
         api_key=read_key(getattr(args, "api_key_file", None), settings),
         verify=False if insecure else (ca or True),
+        ask_server_info=settings.server_info,
     )
     # A key or a certificate that cannot be used is said now, not by a search that finds nothing.
     Access("127.0.0.1", target.api_key)

@@ -26,7 +26,7 @@ def flag(argv: Sequence[str], *names: str) -> str | None:
             found = value
         else:
             following = argv[place + 1] if place + 1 < len(argv) else "-"
-            found = following if _is_value(following) else ""
+            found = following if is_value(following) else ""
     return found
 
 
@@ -55,12 +55,13 @@ def served_model(argv: Sequence[str]) -> str | None:
     if "serve" not in words:
         return None
     following = words[words.index("serve") + 1 :]
-    return following[0] if following and _is_value(following[0]) else None
+    return following[0] if following and is_value(following[0]) else None
 
 
 def _spelled(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _is_value(word: str) -> bool:
+def is_value(word: str) -> bool:
+    """Whether a word is a value rather than a flag: negative numbers are values."""
     return not word.startswith("-") or re.fullmatch(r"-\d+(\.\d+)?", word) is not None
