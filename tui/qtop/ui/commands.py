@@ -53,13 +53,20 @@ the GPU's clock down, as a share of the last second. **roofline**: what the GPU'
 """
 
 
-SCREENS = (("m", "plots", "One chart on the whole screen"),)
+SCREENS = (
+    ("v", "server", "The server in detail: latency, settings, ranks"),
+    ("m", "plots", "One chart on the whole screen"),
+)
 """Key, name and explanation of the screens beside the overview."""
 
 
 def new_screen(name: str) -> MainScreen:
     """The screen of this name; its module is loaded when it is first asked for."""
     match name:
+        case "server":
+            from qtop.ui.screens.server import ServerScreen
+
+            return ServerScreen()
         case "plots":
             from qtop.ui.screens.plots import PlotsScreen
 

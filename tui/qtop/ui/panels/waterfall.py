@@ -62,7 +62,7 @@ def _staircase(look: Look, frame: Frame, fall: Waterfall, pieces: list[_Piece], 
     room = width - NAME_CELLS - FIGURE_CELLS - 1
     lines: list[Line] = []
     begin = 0.0
-    for piece in [_Piece("client", Absent(Why.NOT_HERE, "only a test prompt tells"), 0.0), *pieces]:
+    for piece in pieces:
         label = look.seg(piece.name.ljust(NAME_CELLS), "label")
         if isinstance(piece.ms, Absent):
             why = str(piece.ms) if piece.ms.why is not Why.NOT_YET else ""
@@ -204,7 +204,9 @@ def _legend(named: list[tuple[float, Line]], share: Line, width: int) -> Line:
 
 def _note(fall: Waterfall) -> str:
     parts = []
-    if not isinstance(fall.finished, Absent):
+    if fall.why:
+        parts.append(fall.why)
+    elif not isinstance(fall.finished, Absent):
         parts.append(f"{number(fall.finished)} finished")
     if not isinstance(fall.ttft_ms, Absent):
         parts.append(f"TTFT {milliseconds(fall.ttft_ms)}")
