@@ -50,7 +50,7 @@ _LABELS = {
 """Labels of vLLM's cache_config_info and the settings they report."""
 _UNKNOWN_GPU = Absent(Why.UNSUPPORTED, "its default depends on the GPU's memory, which is not known here")
 _SCALES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_BOOL = {"true": "on", "yes": "on", "false": "off", "no": "off", "null": "none", "": "none"}
+_BOOL = {"true": "on", "yes": "on", "false": "off", "no": "off", "null": "none", "none": "none", "": "none"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Default:
     note: str = ""
 
 
-_DEFAULTS = (
+DEFAULTS = (
     # config/cache.py: 0.9 to 0.19, 0.92 since
     Default("gpu_memory_utilization", "0.9", until=(0, 20, 0)),
     Default("gpu_memory_utilization", "0.92", since=(0, 20, 0)),
@@ -103,7 +103,7 @@ def defaults(version: Version) -> dict[str, Default]:
     """The defaults of a version that depend on nothing else; empty for one older than ``OLDEST``."""
     if version < OLDEST:
         return {}
-    return {one.name: one for one in _DEFAULTS if version >= one.since and (one.until is None or version < one.until)}
+    return {one.name: one for one in DEFAULTS if version >= one.since and (one.until is None or version < one.until)}
 
 
 @dataclass(frozen=True, slots=True)

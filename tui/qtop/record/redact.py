@@ -86,7 +86,7 @@ class Redactor:
             several = False
             flag, equals, _ = argument.partition("=")
             environment = _ENV_ARGUMENT.match(argument)
-            if flag.startswith("-") and not re.search(r"\s", flag) and _IS_SECRET.search(flag):
+            if flag.startswith("-") and not re.search(r"\s", flag) and _is_secret(flag):
                 out.append(self._hide_host(flag) + (f"={MASK}" if equals else ""))
                 masked = not equals
                 several = masked and bool(_IS_STRONG.search(flag))
@@ -124,7 +124,7 @@ class Redactor:
 
     def setting(self, one: Setting) -> Setting:
         """A setting without a secret value; one whose name is a secret's keeps only that it is set."""
-        secret = one.value != SET and (is_secret_name(one.name) or bool(_IS_SECRET.search(one.name)))
+        secret = one.value != SET and _is_secret(one.name)
         return Setting(self.text(one.name), MASK if secret else self.text(one.value), one.source, self.text(one.note))
 
     def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
@@ -254,6 +254,10 @@ def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
         for name in sorted(found, key=len, reverse=True)
     ]
     return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_IS_SECRET.search(name)) or is_secret_name(name)
 
 
 def _mask_value(match: re.Match[str]) -> str:

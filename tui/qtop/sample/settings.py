@@ -23,12 +23,14 @@ LONGEST_VALUE = 2_000
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # fmt: off
 _SECRET_WORDS = frozenset({
-    "KEY", "KEYS", "KEYFILE", "APIKEY", "APIKEYS", "TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWORDS", "PASSWD",
+    "KEY", "KEYS", "APIKEY", "APIKEYS", "TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWORDS", "PASSWD",
     "PASSPHRASE", "AUTH", "AUTHORIZATION", "BEARER", "CREDENTIAL", "CREDENTIALS", "COOKIE", "COOKIES",
 })
 # fmt: on
 _COUNTS = frozenset({"THRESHOLD", "BUDGET", "LIMIT", "COUNT", "SIZE", "ID", "IDS"})
 """Behind TOKEN they make it a token of text."""
+_PATHS = frozenset({"FILE", "PATH"})
+"""Behind KEY they make it the place where one lies: --ssl-key-file."""
 _SECRET_PARTS = ("SECRET", "PASSW", "PASSPHRASE", "CREDENTIAL", "APIKEY", "API_KEY", "API-KEY", "COOKIE")
 
 
@@ -54,6 +56,8 @@ def is_secret_name(name: str) -> bool:
     words = [word.upper() for word in _WORDS.findall(name)]
     for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
         if word == "TOKEN" and (before == "PER" or after in _COUNTS):
+            continue
+        if word == "KEY" and after in _PATHS:
             continue
         if word in _SECRET_WORDS:
             return True

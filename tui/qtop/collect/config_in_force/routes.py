@@ -68,5 +68,5 @@ def _understood(engine: str, answer: dict[str, Any], route: str) -> list[Setting
         found += pick(held, (("n_ctx", "ctx_size_slot"),), route)
         params = held.get("params")
         if isinstance(params, dict):
-            found += pick(params, (("speculative.types", "speculative"), ("n_predict", "n_predict")), route)
+            found += pick(params, (("speculative.types", "speculative"),), route)
     return found

@@ -14,6 +14,7 @@ from qtop.sample import Absent, Setting, Why
 from qtop.sample.settings import SERVER_INFO
 
 PATIENCE_S = 30.0
+QUERY = "?config_format=json"
 CLOSED = Absent(Why.UNSUPPORTED, "the server answers it in development mode only")
 TURNED_OFF = Absent(Why.UNSUPPORTED, "turned off: server_info = false in qtop's settings")
 
@@ -57,10 +58,12 @@ def settings(access: Access) -> tuple[Setting, ...] | Absent:
     """Ask, with much patience; Absent where the answer is not understood (before 0.11 it was one line of text)."""
     try:
         with open_client(access, PATIENCE_S) as client:
-            answer = ask(client, f"{SERVER_INFO}?config_format=json", PATIENCE_S)
+            answer = ask(client, SERVER_INFO + QUERY, PATIENCE_S)
     except QtopError as error:
         return Absent(Why.FAILED, str(error))
-    return answer if isinstance(answer, Absent) else understood(answer)
+    if isinstance(answer, Absent):
+        return Absent(answer.why, answer.detail.replace(QUERY, ""))
+    return understood(answer)
 
 
 def understood(answer: dict[str, Any]) -> tuple[Setting, ...] | Absent:
