@@ -15,6 +15,7 @@ from qtop.collect.engine.base import EngineAdapter
 from qtop.collect.engine.identify import identify
 from qtop.collect.engine.llamacpp import LlamaCpp
 from qtop.collect.engine.openai import OpenAi
+from qtop.collect.engine.sglang import SgLang
 from qtop.collect.engine.vllm import Vllm
 from qtop.collect.http import Access, open_client
 from qtop.sample import Absent, EngineSample, ServerInfo, SlotSample, Why
@@ -59,7 +60,7 @@ def informed(adapter: EngineAdapter, mode: str, *argv: str, key: str | None = No
         ("llamacpp-bare", LlamaCpp),
         ("locked-all", LlamaCpp),  # 401 everywhere, but a Server header
         ("openai", OpenAi),
-        ("sglang", OpenAi),
+        ("sglang", SgLang),
     ],
 )
 def test_the_engine_is_told(mode: str, kind: type) -> None:
@@ -122,7 +123,7 @@ def test_a_silent_server_costs_one_timeout() -> None:
 def test_vllm_series_are_kept_whole(name: str) -> None:
     sample = scraped(Vllm(), "vllm", metrics=(200, "text/plain", capture(name)))
     assert isinstance(sample, EngineSample)
-    assert {x.partition(":")[0] for x in sample.series} == {"vllm"}
+    assert {x.partition(":")[0] for x in sample.series} == {"vllm", "process_cpu_seconds_total"}
     names = {split_series(x)[0] for x in sample.series}
     assert {"vllm:request_queue_time_seconds_bucket", "vllm:cache_config_info", "vllm:num_preemptions_total"} <= names
     assert not [x for x in names if x.endswith("_created")]
@@ -288,8 +289,8 @@ def test_a_server_with_nothing_but_models() -> None:
     info = informed(OpenAi(), "openai")
     assert (info.engine, info.model) == ("openai", "some-model")
     assert isinstance(info.version, Absent) and isinstance(info.max_running, Absent)
-    sample = scraped(OpenAi("SGLang"), "openai")
-    assert sample == Absent(Why.UNSUPPORTED, "SGLang offers no metrics that qtop reads")
+    sample = scraped(OpenAi("some engine"), "openai")
+    assert sample == Absent(Why.UNSUPPORTED, "some engine offers no metrics that qtop reads")
     gone = scraped(OpenAi(), "close")
     assert isinstance(gone, Absent) and gone.why is Why.LOST
 

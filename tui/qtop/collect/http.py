@@ -145,8 +145,9 @@ class _Exchange:
     extension hands out each new stream; its reads then heed the deadline of the request that is under way.
     """
 
-    def __init__(self, client: httpx.Client, path: str, limit: int, deadline_s: float) -> None:
+    def __init__(self, client: httpx.Client, path: str, limit: int, deadline_s: float, keyless: bool = False) -> None:
         self.client, self.path, self.limit = client, path, limit
+        self.keyless = keyless
         self.start = mono()
         self.deadline_s = deadline_s
         self.until = self.start + deadline_s
@@ -166,6 +167,8 @@ class _Exchange:
     def run(self) -> Body:
         wait = self.client.timeout.as_dict()
         request = self.client.build_request("GET", self.path, extensions={"trace": self, "timeout": wait})
+        if self.keyless:
+            request.headers.pop("authorization", None)
         _limit.until = self.until
         response = self.client.send(request, stream=True)
         try:
@@ -215,16 +218,24 @@ def _bound(stream: Any) -> None:
 
 
 def ask(
-    client: httpx.Client, path: str, limit: int = LIMIT, deadline_s: float = DEADLINE_S, *, allow_cut: bool = False
+    client: httpx.Client,
+    path: str,
+    limit: int = LIMIT,
+    deadline_s: float = DEADLINE_S,
+    *,
+    allow_cut: bool = False,
+    keyless: bool = False,
 ) -> Body | Absent:
     """GET ``path`` and give the answer whatever its status; Absent when there is no whole HTTP answer.
+
+    ``path`` may be a whole URL, for another port of the same host; ``keyless`` keeps the API key from it.
 
     ``limit`` in bytes, ``deadline_s`` in seconds for the answer from request to last byte (resolving a name and
     connecting have the client's timeout). With ``allow_cut`` an answer that breaks off, drips or is larger than
     the limit comes back as far as it was read.
     """
     for last in (False, True):
-        exchange = _Exchange(client, path, limit, deadline_s)
+        exchange = _Exchange(client, path, limit, deadline_s, keyless)
         try:
             body = exchange.run()
         except (
@@ -251,9 +262,11 @@ def ask(
     return body
 
 
-def fetch(client: httpx.Client, path: str, limit: int = LIMIT, deadline_s: float = DEADLINE_S) -> Body | Absent:
-    """GET ``path``: the whole answer if its status is 200, else why not. Limits as in ``ask``; never raises."""
-    body = ask(client, path, limit, deadline_s)
+def fetch(
+    client: httpx.Client, path: str, limit: int = LIMIT, deadline_s: float = DEADLINE_S, *, keyless: bool = False
+) -> Body | Absent:
+    """GET ``path``: the whole answer if its status is 200, else why not. As ``ask``; never raises."""
+    body = ask(client, path, limit, deadline_s, keyless=keyless)
     if isinstance(body, Absent) or body.status == httpx.codes.OK:
         return body
     return refusal(client, path, body)
@@ -291,7 +304,7 @@ def refusal(client: httpx.Client, path: str, body: Body) -> Absent:
 
 
 def _failure(error: Exception, exchange: _Exchange) -> Absent:
-    url = exchange.client.base_url
+    url = httpx.URL(exchange.path) if "://" in exchange.path else exchange.client.base_url
     place = _place(url.host, url.port or (443 if url.scheme == "https" else 80))
     if isinstance(error, _TooLarge):
         return Absent(Why.FAILED, f"{exchange.path} is larger than {_size(exchange.limit)}")

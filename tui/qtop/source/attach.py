@@ -365,7 +365,9 @@ def _runs(pid: int, start_ticks: int | None) -> bool:
 
 def _differ(now: ServerInfo, before: ServerInfo) -> bool:
     """Whether two answers come from different servers: another model or version, where both are known."""
-    pairs = ((now.model, before.model), (now.version, before.version))
+    # Ollama changes its model as it is asked to.
+    models = () if now.engine == before.engine == "ollama" else ((now.model, before.model),)
+    pairs = (*models, (now.version, before.version))
     return any(isinstance(new, str) and isinstance(old, str) and new != old for new, old in pairs)
 
 

@@ -44,6 +44,8 @@ class Scraper:
                 self._drop()
                 self._attachment.suspect()
                 return Absent(Why.NOT_YET, "another server answers there now")
+            if not isinstance(attached.info.argv, Absent):
+                found.told(attached.info.argv)
             self._adapter, self._generation = found, attached.generation
         sample = self._adapter.scrape(self._client)
         self._attachment.scraped(self._is_theirs(sample))
@@ -56,7 +58,7 @@ class Scraper:
         if sample.series:
             self._had_metrics = True
             return True
-        return not isinstance(sample.slots, Absent)
+        return not (isinstance(sample.slots, Absent) and isinstance(sample.models, Absent))
 
     def _drop(self) -> None:
         if self._client is not None:

@@ -15,11 +15,12 @@ from qtop.collect.discover.snapshot import Snapshot
 from qtop.collect.discover.sockets import Listener, one_each, url
 from qtop.sample import Absent, Why
 
-_ENGINES = frozenset({"vllm", "llamacpp", "sglang", "tgi", "ollama"})
+_ENGINES = frozenset({"vllm", "llamacpp", "sglang", "tgi", "trtllm", "triton", "ollama"})
 _LIBRARIES = (
     (re.compile(rb"/(?:xllamacpp|llama_cpp)[./-]|/libllama[.-]"), "llamacpp"),
     (re.compile(rb"/site-packages/vllm/"), "vllm"),
     (re.compile(rb"/site-packages/sgl(?:ang|_kernel)/"), "sglang"),
+    (re.compile(rb"/(?:site|dist)-packages/tensorrt_llm/"), "trtllm"),
 )
 _UNSEEN = Absent(Why.NOT_HERE, "its process cannot be seen from here")
 
@@ -35,7 +36,7 @@ class Candidate:
     argv: tuple[str, ...] | Absent
     """As read: it may hold secrets."""
     engine_hint: str
-    """"vllm", "llamacpp", "sglang", "tgi", "ollama", or "" where nothing tells."""
+    """"vllm", "llamacpp", "sglang", "tgi", "trtllm", "triton", "ollama", or "" where nothing tells."""
     why: str
     in_container: bool
 

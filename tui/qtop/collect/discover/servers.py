@@ -48,7 +48,7 @@ class Recognised:
     """A process that is a server or a part of one."""
 
     engine: str
-    """"vllm", "llamacpp", "sglang", "tgi", "ollama", "triton"."""
+    """"vllm", "llamacpp", "sglang", "tgi", "trtllm", "triton", "ollama"."""
     port: int
     """Where it listens if nothing says otherwise."""
     part: bool = False
@@ -63,6 +63,7 @@ SGLANG = Recognised("sglang", 30000)
 TGI = Recognised("tgi", 3000)
 OLLAMA = Recognised("ollama", 11434)
 TRITON = Recognised("triton", 8000)
+TRTLLM = Recognised("trtllm", 8000)
 NAMES = {
     "vllm": "vLLM",
     "llamacpp": "llama.cpp",
@@ -70,6 +71,7 @@ NAMES = {
     "tgi": "TGI",
     "ollama": "Ollama",
     "triton": "Triton",
+    "trtllm": "TensorRT-LLM",
 }
 
 
@@ -123,6 +125,8 @@ def _by_exe(path: str, rest: list[str]) -> Recognised | None:
         return TGI
     if name.startswith("text-generation-"):
         return Recognised("tgi", TGI.port, part=True, http=name.startswith("text-generation-router"))
+    if name == "trtllm-serve":
+        return TRTLLM
     return TRITON if name == "tritonserver" else None
 
 
@@ -134,6 +138,8 @@ def _by_module(module: str, rest: list[str]) -> Recognised | None:
     package = module.partition(".")[0]
     if module == "sglang.launch_server" or (module == "sglang" and rest[:1] == ["serve"]):
         return SGLANG
+    if module == "tensorrt_llm.commands.serve":
+        return TRTLLM
     if package == "llama_cpp":
         return Recognised("llamacpp", 8000)
     return LLAMACPP if package == "xllamacpp" or module == "qtop.demo.serve" else None
@@ -166,6 +172,14 @@ _READERS: dict[str, Callable[[str, list[str]], Recognised | None]] = {
 }
 
 
+_COMMS = {
+    "llama-server": LLAMACPP,
+    "tritonserver": TRITON,
+    "trtllm-serve": TRTLLM,
+    "text-generation": TGI,  # text-generation-launcher, as far as the kernel keeps it
+}
+
+
 def recognise(argv: Sequence[str], comm: str = "") -> Recognised | None:
     """The server that a process is, or is a part of; None for anything else.
 
@@ -179,7 +193,7 @@ def recognise(argv: Sequence[str], comm: str = "") -> Recognised | None:
     if title.startswith("sglang::"):
         return Recognised("sglang", SGLANG.port, part=True, http=False)
     if not argv:
-        return LLAMACPP if comm == "llama-server" else TRITON if comm == "tritonserver" else None
+        return _COMMS.get(comm)
     how, what, rest = program(argv)
     return _READERS[how](what, rest)
 

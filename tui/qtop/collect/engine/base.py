@@ -10,7 +10,7 @@ import msgspec
 
 from qtop.collect.engine.exposition import parse
 from qtop.collect.http import Body, fetch
-from qtop.sample import Absent, EngineSample, ServerInfo, Why
+from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
 
 METRICS = "/metrics"
 MODELS = "/v1/models"
@@ -25,6 +25,9 @@ class EngineAdapter(Protocol):
     """Of the series that a sample keeps."""
     missing: Mapping[str, Absent]
     """Routes that gave nothing at the last scrape, with why and how to get them."""
+
+    def told(self, argv: Sequence[str]) -> None:
+        """Learn from the server's command line what its routes do not tell (Triton: where its metrics are)."""
 
     def info(self, client: httpx.Client, argv: Sequence[str] = ()) -> ServerInfo:
         """Who the server is, by its HTTP routes and, where those keep silent, its command line; never raises."""
@@ -53,11 +56,13 @@ class Model(msgspec.Struct):
 class ModelList(msgspec.Struct):
     """The answer to /v1/models."""
 
-    data: list[Model]
+    data: list[Model] | None
+    """None: Ollama without a model."""
 
     def base(self) -> Model | None:
         """The model served (the first that is not an adapter on another), None in an empty list."""
-        return next((x for x in self.data if x.parent is None), self.data[0] if self.data else None)
+        models = self.data or []
+        return next((x for x in models if x.parent is None), models[0] if models else None)
 
 
 def url_of(client: httpx.Client) -> str:
@@ -65,18 +70,33 @@ def url_of(client: httpx.Client) -> str:
     return str(client.base_url).rstrip("/")
 
 
-def read_metrics(client: httpx.Client, prefixes: tuple[str, ...]) -> EngineSample | Absent:
+def read_metrics(client: httpx.Client, prefixes: tuple[str, ...], path: str = METRICS) -> EngineSample | Absent:
     """One scrape of /metrics: the series of these prefixes, stamped with the moment the answer began."""
-    body = fetch(client, METRICS)
+    body = fetch(client, path)
     if isinstance(body, Absent):
         return body
-    series = series_of(body, prefixes)
+    series = series_of(body, prefixes, path)
     return series if isinstance(series, Absent) else EngineSample(at=body.at, scrape_ms=body.took_ms, series=series)
 
 
-def series_of(body: Body, prefixes: tuple[str, ...]) -> dict[str, float] | Absent:
+def has_series(sample: EngineSample, prefix: str) -> bool:
+    """Whether a series of the engine itself is among those kept."""
+    return any(key.startswith(prefix) for key in sample.series)
+
+
+def hint(reason: Absent, how: str) -> Absent:
+    """The reason, with how to get the route where the server does not have it."""
+    return Absent(reason.why, how) if reason.why is Why.UNSUPPORTED else reason
+
+
+def positive(value: int | None, otherwise: Absent) -> Reading[int]:
+    """A number that means something only above 0."""
+    return value if value is not None and value > 0 else otherwise
+
+
+def series_of(body: Body, prefixes: tuple[str, ...], path: str = METRICS) -> dict[str, float] | Absent:
     """The series of an answer, or Absent when it is no exposition."""
     try:
         return parse(body.text(), prefixes, cut=body.cut)
     except ValueError as error:
-        return Absent(Why.FAILED, f"{METRICS} holds {error}")
+        return Absent(Why.FAILED, f"{path} holds {error}")

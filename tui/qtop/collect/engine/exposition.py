@@ -7,7 +7,7 @@ are passed over. Histogram buckets are series like all others.
 from __future__ import annotations
 
 import re
-from math import isfinite
+from math import isfinite, nan
 
 CACHE_LIMIT = 20_000
 """Series heads remembered between scrapes; a vLLM has 400. Beyond it the cache starts anew."""
@@ -23,6 +23,22 @@ _DROPPED = ""
 _interned: dict[str, str] = {}
 
 
+class _Scrape:
+    """A text as it was read: its lines, for each the head that names a series (None: of no interest), the series."""
+
+    __slots__ = ("heads", "lines", "prefixes", "series")
+
+    def __init__(
+        self, prefixes: tuple[str, ...], lines: list[str], heads: list[str | None], series: dict[str, float]
+    ) -> None:
+        self.prefixes, self.lines, self.heads, self.series = prefixes, lines, heads, series
+
+
+_last: _Scrape | None = None
+"""The latest text. A server writes the same series in the same order each time, most of them unchanged, so only the
+lines that differ from the last text's are read."""
+
+
 def parse(text: str, prefixes: tuple[str, ...], *, cut: bool = False) -> dict[str, float]:
     """The series whose name begins with one of ``prefixes``: "name{labels}" exactly as written, to value.
 
@@ -30,29 +46,74 @@ def parse(text: str, prefixes: tuple[str, ...], *, cut: bool = False) -> dict[st
     samples; of a ``cut`` text the last, unfinished line. Keys are the same objects from one scrape to the next.
     ValueError when the text is no exposition at all (a web page, JSON).
     """
+    global _last
     if cut:
         text = text[: text.rfind("\n") + 1]
     _refuse_foreign(text)
+    lines = text.split("\n")
+    scrape = _changed(_last, lines, prefixes) or _whole(lines, prefixes)
+    if not scrape.series:
+        _refuse_prose(text)
+    if len(lines) <= CACHE_LIMIT:
+        _last = scrape  # one assignment: another thread sees the old one or the new one
+    return scrape.series.copy()
+
+
+def _whole(lines: list[str], prefixes: tuple[str, ...]) -> _Scrape:
     known = _interned
     series: dict[str, float] = {}
-    for line in text.split("\n"):
+    heads: list[str | None] = [None] * len(lines)
+    keys: list[str] = []
+    for at, line in enumerate(lines):
         if not line.startswith(prefixes):
             continue
         head, _, value = line.rpartition(" ")
+        heads[at] = head
         key = known.get(head)
         if key is None:
             key, value = _first_seen(line, head, value)
         if not key:
             continue
+        keys.append(key)
         try:
             number = float(value)
         except ValueError:
             continue
         if isfinite(number):
             series[key] = number
-    if not series:
-        _refuse_prose(text)
-    return series
+    # Of a series written twice, which no server should do, the later line counts: such a text is read whole each time.
+    once = len(set(keys)) == len(keys)
+    return _Scrape(prefixes, lines if once else [], heads, series)
+
+
+def _changed(old: _Scrape | None, lines: list[str], prefixes: tuple[str, ...]) -> _Scrape | None:
+    """The scrape by its differences from the last one; None where it holds other series than that."""
+    if old is None or old.prefixes != prefixes or len(old.lines) != len(lines):
+        return None
+    known, heads = _interned, old.heads
+    series = old.series.copy()
+    differing = [at for at, (new, was) in enumerate(zip(lines, old.lines, strict=True)) if new != was]
+    for at in differing:
+        line = lines[at]
+        head, _, value = line.rpartition(" ")
+        if head != heads[at]:
+            if heads[at] is None and not line.startswith(prefixes) and not old.lines[at].startswith(prefixes):
+                continue  # a comment, another program's series
+            return None
+        key = known.get(head)
+        if key is None:
+            return None  # a line with a timestamp or an exemplar, or one that the cache has dropped
+        if not key:
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            number = nan
+        if isfinite(number):
+            series[key] = number
+        else:
+            series.pop(key, None)
+    return _Scrape(prefixes, lines, heads, series)
 
 
 def _first_seen(line: str, head: str, value: str) -> tuple[str, str]:

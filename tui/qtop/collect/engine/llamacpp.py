@@ -13,7 +13,7 @@ import httpx
 import msgspec
 
 from qtop.collect.engine.argv import integer
-from qtop.collect.engine.base import METRICS, MODELS, Model, ModelList, read_metrics, url_of
+from qtop.collect.engine.base import METRICS, MODELS, Model, ModelList, hint, read_metrics, url_of
 from qtop.collect.http import Body, decode, fetch, fetch_json
 from qtop.sample import Absent, EngineSample, Reading, ServerInfo, SlotSample, Why
 
@@ -64,6 +64,9 @@ class LlamaCpp:
     def __init__(self) -> None:
         self.missing: Mapping[str, Absent] = {}
 
+    def told(self, argv: Sequence[str]) -> None:
+        """Nothing that its routes do not tell."""
+
     def info(self, client: httpx.Client, argv: Sequence[str] = ()) -> ServerInfo:
         """Build, model, tokens a slot holds, number of slots: from /props, else /v1/models, else ``argv``."""
         props = fetch_json(client, PROPS, _Props)
@@ -97,12 +100,12 @@ class LlamaCpp:
         """
         metrics = read_metrics(client, self.prefixes)
         if isinstance(metrics, Absent):
-            metrics = _hint(metrics, HOW_TO_METRICS)
+            metrics = hint(metrics, HOW_TO_METRICS)
         if isinstance(metrics, Absent) and metrics.why in (Why.LOST, Why.NOT_YET, Why.FAILED):
             self.missing = {METRICS: metrics}
             return metrics  # the server is away or sick: a second wait would tell nothing new
         answer = fetch(client, SLOTS)
-        slots = _hint(answer, HOW_TO_SLOTS) if isinstance(answer, Absent) else _slots(answer)
+        slots = hint(answer, HOW_TO_SLOTS) if isinstance(answer, Absent) else _slots(answer)
         routes = {METRICS: metrics, SLOTS: slots}
         self.missing = {path: x for path, x in routes.items() if isinstance(x, Absent)}
         if not isinstance(metrics, Absent):
@@ -115,10 +118,6 @@ class LlamaCpp:
 def _slots(answer: Body) -> tuple[SlotSample, ...] | Absent:
     slots = decode(answer, SLOTS, list[_Slot])
     return slots if isinstance(slots, Absent) else tuple(x.sample() for x in slots)
-
-
-def _hint(reason: Absent, how: str) -> Absent:
-    return Absent(reason.why, how) if reason.why is Why.UNSUPPORTED else reason
 
 
 def _context(model: Model | None) -> int | None:

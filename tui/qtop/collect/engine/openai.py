@@ -15,7 +15,7 @@ NOT_TOLD = Absent(Why.UNSUPPORTED, "the server does not tell it over HTTP")
 
 
 class OpenAi:
-    """A server with the OpenAI routes; ``what`` names it where more is known ("SGLang")."""
+    """A server with the OpenAI routes; ``what`` names it where more is known."""
 
     name = "openai"
     prefixes: tuple[str, ...] = ()
@@ -23,6 +23,9 @@ class OpenAi:
     def __init__(self, what: str = "this server") -> None:
         self.reason = Absent(Why.UNSUPPORTED, f"{what} offers no metrics that qtop reads")
         self.missing: Mapping[str, Absent] = {METRICS: self.reason}
+
+    def told(self, argv: Sequence[str]) -> None:
+        """Nothing that its routes do not tell."""
 
     def info(self, client: httpx.Client, argv: Sequence[str] = ()) -> ServerInfo:
         """The model, and its longest request where the list says so."""

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from qtop.collect.engine.argv import integer, served_model
-from qtop.collect.engine.base import METRICS, MODELS, ModelList, read_metrics, url_of
+from qtop.collect.engine.base import METRICS, MODELS, ModelList, has_series, read_metrics, url_of
 from qtop.collect.http import fetch_json
 from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
 from qtop.sample.series import split_series
@@ -22,13 +22,16 @@ class _Version(msgspec.Struct):
 
 
 class Vllm:
-    """A vLLM server (0.9 to 0.33)."""
+    """A vLLM server (0.8 to 0.33)."""
 
     name = "vllm"
-    prefixes: tuple[str, ...] = ("vllm:",)
+    prefixes: tuple[str, ...] = ("vllm:", "process_cpu_seconds_total")
 
     def __init__(self) -> None:
         self.missing: Mapping[str, Absent] = {}
+
+    def told(self, argv: Sequence[str]) -> None:
+        """Nothing that its routes do not tell."""
 
     def info(self, client: httpx.Client, argv: Sequence[str] = ()) -> ServerInfo:
         """Version, model and its longest request over HTTP; --max-num-seqs from ``argv``, which alone has it."""
@@ -63,9 +66,9 @@ class Vllm:
         return next((x for x in names if x), None)
 
     def scrape(self, client: httpx.Client) -> EngineSample | Absent:
-        """All vllm: series, buckets included."""
+        """All vllm: series, buckets included, and the CPU time of the API server."""
         sample = read_metrics(client, self.prefixes)
-        if not isinstance(sample, Absent) and not sample.series:
+        if not isinstance(sample, Absent) and not has_series(sample, "vllm:"):
             sample = NO_SERIES
         self.missing = {METRICS: sample} if isinstance(sample, Absent) else {}
         return sample

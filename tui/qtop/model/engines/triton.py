@@ -5,7 +5,9 @@ An ensemble counts a request in each of its models, so the counts of the busiest
 
 from __future__ import annotations
 
-from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Scrapes, SplitRate
+from dataclasses import dataclass
+
+from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Scrapes, SplitRate, Told
 from qtop.model.frame import Stage
 from qtop.model.series import ratio
 from qtop.sample import Absent, Reading, Why
@@ -17,6 +19,19 @@ _LLM = "told only by Triton's TensorRT-LLM backend"
 _PENDING = Level(("nv_inference_pending_request_count",), pick="max")
 _SUCCESS = ("nv_inference_request_success",)
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """The backend's figure, else the core's."""
+
+    first: Level
+    second: Level
+
+    def read(self, scrapes: Scrapes) -> Told:
+        """The first that is there."""
+        found = self.first.read(scrapes)
+        return self.second.read(scrapes) if isinstance(found[0], Absent) else found
 
 
 def _capacity(scrapes: Scrapes) -> Reading[float]:
@@ -74,8 +89,8 @@ TABLE = EngineTable(
     engine="triton",
     title="Triton",
     fields={
-        "running": Level(_REQUESTS, match=(("request_type", "active"),), absent=_LLM),
-        "waiting": _PENDING,
+        "running": Level(_REQUESTS, match=(("request_type", "scheduled"),), absent=_LLM),
+        "waiting": _Either(Level(_REQUESTS, match=(("request_type", "waiting"),)), _PENDING),
         "kv_use": Computed(_kv_use, f"{_BLOCKS}: used / max"),
         "kv_capacity_tokens": Computed(_capacity, f"{_BLOCKS}: max × tokens_per"),
         "steps_s": Rate(("nv_inference_exec_count",), pick="largest", note=", executions of the busiest model"),
@@ -92,7 +107,7 @@ TABLE = EngineTable(
     },
     rank_label="model",
     ranks={
-        "running": Level(_REQUESTS, match=(("request_type", "active"),)),
+        "running": Level(_REQUESTS, match=(("request_type", "scheduled"),)),
         "waiting": _PENDING,
         "steps_s": Rate(("nv_inference_exec_count",)),
     },
