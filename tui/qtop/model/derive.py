@@ -14,7 +14,8 @@ from qtop.model import roofline
 from qtop.model.engines import engine_view, waterfall
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
-from qtop.model.sched import host_view, sched_view
+from qtop.model.host import host_view
+from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.sample import (
     NOT_YET,
