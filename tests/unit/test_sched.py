@@ -9,7 +9,8 @@ from tests.build import T0, host, process, server, thread, vllm
 
 from qtop.model.derive import Deriver
 from qtop.model.frame import Frame, QuotaView, SchedView
-from qtop.model.sched import host_view, role_of
+from qtop.model.host import host_view
+from qtop.model.roles import roles_of
 from qtop.sample import NOT_RECORDED, Absent, CpuTimes, HostSample, Sample, ServerProcs, TaskSample, Why
 
 
@@ -146,7 +147,8 @@ def test_an_untitled_engine_process_is_found_by_its_work() -> None:
     [("VLLM::EngineCor", "engine"), ("VLLM::APIServer", "api"), ("VLLM::Worker_TP", "worker"), ("resource", "")],
 )
 def test_roles_by_title(comm: str, role: str) -> None:
-    assert role_of(process(300, comm, NOT_RECORDED), 100, "vllm") == role
+    members = [process(100, "vllm", NOT_RECORDED), process(300, comm, NOT_RECORDED)]
+    assert roles_of(members, "vllm")[300][0] == role
 
 
 @given(

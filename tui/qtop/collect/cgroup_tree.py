@@ -135,7 +135,7 @@ def _search(point: str, depth: int, names: tuple[str, ...], pid: int) -> tuple[s
 
 def _holds(folder: str, pid: int) -> bool | None:
     """Whether a process is a member of a cgroup; None if that cannot be read."""
-    members = read_once(f"{folder}/cgroup.procs", 1 << 20)
+    members = read_once(f"{folder}/cgroup.procs", records=True)
     return None if isinstance(members, Absent) else str(pid).encode() in members.split()
 
 

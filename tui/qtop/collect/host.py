@@ -1,4 +1,5 @@
-"""The host: CPU times, pressure, memory, load (source: /proc/stat, /proc/pressure/*, /proc/meminfo, /proc/loadavg)."""
+"""The host: CPU times, pressure, memory, load (source: /proc/stat, /proc/pressure/*, /proc/meminfo, /proc/loadavg,
+/proc/vmstat) and, now and then, its topology."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from qtop.clock import mono
 from qtop.collect.kept import KeptFiles
-from qtop.sample import Absent, CpuTimes, HostSample, Pressure, Reading, TaskSample, Why
+from qtop.collect.stat import PAGE
+from qtop.collect.topology import TopologyReader
+from qtop.sample import NOT_YET, Absent, CpuTimes, HostSample, Pressure, Reading, TaskSample, VmStat, Why
 
 
 def parse_cpus(stat: bytes) -> dict[str, CpuTimes]:
@@ -16,10 +19,11 @@ def parse_cpus(stat: bytes) -> dict[str, CpuTimes]:
     for line in stat.split(b"\n"):
         if not line.startswith(b"cpu"):
             break
-        name, *ticks = line.split()
-        if not all(tick.isdigit() for tick in ticks[:8]):
+        name, *ticks = line.split(None, 9)
+        try:
+            numbers = list(map(int, ticks[:8]))
+        except ValueError:
             continue
-        numbers = [int(tick) for tick in ticks[:8]]
         numbers += [0] * (8 - len(numbers))
         cpus[name[3:].decode() or "all"] = CpuTimes(*numbers)
     return cpus
@@ -66,11 +70,32 @@ def _meminfo(text: bytes | Absent, key: bytes) -> Reading[int]:
     return int(amount[0]) * 1024
 
 
-class HostCollector:
-    """Reads the host once a call; ``root`` is /proc, or a stand-in for it."""
+_VMSTAT = ("numa_pages_migrated", "numa_hint_faults", "pswpin", "pswpout", "pgmajfault")
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
+
+def parse_vmstat(at: float, text: bytes | Absent) -> VmStat | Absent:
+    """The counters of /proc/vmstat that qtop uses; those of NUMA are not there on a kernel built without it."""
+    if isinstance(text, Absent):
+        return text
+    lines = b"\n" + text
+    counts = {name: _vmstat(lines, name) for name in _VMSTAT}
+    return VmStat(at=at, page_bytes=PAGE, **counts)
+
+
+def _vmstat(text: bytes, name: str) -> Reading[int]:
+    key = b"\n" + name.encode() + b" "
+    start = text.find(key)
+    value = text[start + len(key) : text.find(b"\n", start + 1)] if start >= 0 else b""
+    return int(value) if value.isdigit() else Absent(Why.UNSUPPORTED, f"no {name} in vmstat")
+
+
+class HostCollector:
+    """Reads the host once a call; ``root`` is /proc, or a stand-in for it that comes with its own ``topology`` or
+    none."""
+
+    def __init__(self, root: Path = Path("/proc"), topology: TopologyReader | None = None) -> None:
         self._root = str(root)
+        self._topology = topology or (TopologyReader() if root == Path("/proc") else None)
         self._files = KeptFiles()
         self._hz = os.sysconf("SC_CLK_TCK")
 
@@ -86,6 +111,8 @@ class HostCollector:
         cpus = parse_cpus(stat)
         if "all" not in cpus:
             return Absent(Why.FAILED, f"{root}/stat holds no CPU times")
+        vm = parse_vmstat(mono(), files.read(f"{root}/vmstat", records=True))
+        topology, clocks = self._topology.read() if self._topology is not None else (NOT_YET, NOT_YET)
         return HostSample(
             at=at,
             cpus=cpus,
@@ -98,6 +125,11 @@ class HostCollector:
             load1=load1,
             runnable=runnable,
             tasks=tasks,
+            swap_total=_meminfo(memory, b"SwapTotal:"),
+            swap_free=_meminfo(memory, b"SwapFree:"),
+            vm=vm,
+            topology=topology,
+            clocks=clocks,
         )
 
     def close(self) -> None:

@@ -93,8 +93,9 @@ class KeptFiles:
         self._allowance = allowance
         self._open: dict[str, int] = {}
 
-    def read(self, path: str, size: int = _CHUNK) -> bytes | Absent:
-        """The whole file (up to ``size`` bytes a call until its end), or why not."""
+    def read(self, path: str, size: int = _CHUNK, records: bool = False) -> bytes | Absent:
+        """The whole file (up to ``size`` bytes a call until its end), or why not. ``records`` for one that the kernel
+        makes record by record (/proc/vmstat): it gives a page at a time, whatever is asked for."""
         fd = self._open.get(path)
         try:
             if fd is None:
@@ -103,10 +104,10 @@ class KeptFiles:
                     self._open[path] = fd
                 else:
                     try:
-                        return _read_all(fd, size)
+                        return _to_the_end(fd) if records else _read_all(fd, size)
                     finally:
                         os.close(fd)
-            return _read_all(fd, size)
+            return _to_the_end(fd) if records else _read_all(fd, size)
         except OSError as error:
             self.forget(path)
             return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0)}")
@@ -144,14 +145,25 @@ def _read_all(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def read_once(path: str, size: int = _CHUNK) -> bytes | Absent:
-    """A small file (up to ``size`` bytes) by three system calls: a Path and a text file take three times as long."""
+def _to_the_end(fd: int) -> bytes:
+    """The file from its beginning, by reads that follow each other: at an offset the kernel makes all before it
+    again."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    parts = []
+    while data := os.read(fd, _CHUNK):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def read_once(path: str, size: int = _CHUNK, records: bool = False) -> bytes | Absent:
+    """A small file (up to ``size`` bytes) by three system calls: a Path and a text file take three times as long.
+    ``records`` as for ``KeptFiles.read``."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0)}")
     try:
-        return os.read(fd, size)
+        return _to_the_end(fd) if records else os.read(fd, size)
     except OSError as error:
         return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0)}")
     finally:

@@ -14,8 +14,9 @@ from qtop.model import roofline
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
+from qtop.model.host import host_view
 from qtop.model.overlay import Waits, decode_floor_ms
-from qtop.model.sched import host_view, sched_view
+from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
 from qtop.model.settings import CONFIG_INFO, SettingsView, in_force, with_cap

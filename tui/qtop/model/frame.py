@@ -6,9 +6,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qtop.model.cpu import (
+    ClockView,
+    Competitor,
+    HostView,
+    MemoryView,
+    QuotaView,
+    SchedView,
+    ThreadView,
+    UsableView,
+)
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, ServerInfo
+
+__all__ = [  # what is defined elsewhere and belongs to a frame
+    "ClockView",
+    "Competitor",
+    "HostView",
+    "MemoryView",
+    "QuotaView",
+    "SchedView",
+    "ThreadView",
+    "UsableView",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,100 +57,6 @@ class GpuView:
     gpm: Gpm | Absent
     processes: tuple[GpuProcess, ...] | Absent
     local_cpus: Reading[str]
-
-
-@dataclass(frozen=True, slots=True)
-class HostView:
-    """The host's CPUs over the last tick; shares are 0–1."""
-
-    cpus: int
-    busy: Reading[float]
-    per_cpu: dict[int, float]
-    """Busy share by CPU number."""
-    steal: Reading[float]
-    iowait: Reading[float]
-    psi_cpu: Reading[float]
-    """Share of the tick in which some task waited for a CPU."""
-    psi_memory: Reading[float]
-    psi_io: Reading[float]
-    mem_total: Reading[int]
-    mem_available: Reading[int]
-    runnable: Reading[int]
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadView:
-    """One thread of the server over the last tick; shares of wall time, 0–1."""
-
-    pid: int
-    tid: int
-    comm: str
-    role: str
-    """"engine", "api", "worker" or ""."""
-    run: float
-    wait: float
-    """Runnable without a CPU, as the kernel counts it."""
-    throttled: float
-    """The part of ``wait`` that the cgroup's CPU quota explains."""
-    slices: float
-    """Dispatches a second."""
-    allowed: str
-
-    @property
-    def contended(self) -> float:
-        """Waiting that other tasks on its CPUs cause: ``wait`` less ``throttled``."""
-        return max(0.0, self.wait - self.throttled)
-
-    @property
-    def wait_ms(self) -> Reading[float]:
-        """Mean wait a dispatch, ms; one tick's worth where it never got the CPU cannot be told."""
-        return self.wait * 1000.0 / self.slices if self.slices > 0 else NOT_YET
-
-
-@dataclass(frozen=True, slots=True)
-class Competitor:
-    """Another process on the CPUs of the thread that waits; ``share`` is of one CPU, 0–1 (more with several
-    threads)."""
-
-    pid: int
-    comm: str
-    share: float
-    cpus: str
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaView:
-    """The tightest CPU quota on the server's cgroup path."""
-
-    path: str
-    cores: float
-    throttled: Reading[float]
-    """CPU-seconds throttled a second, summed over CPUs."""
-    periods_throttled: Reading[float]
-    """Share of the enforcement periods that ended throttled, 0–1."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchedView:
-    """The server's processes and threads."""
-
-    threads: tuple[ThreadView, ...]
-    """All, the longest-waiting first."""
-    critical: tuple[ThreadView, ...]
-    """Those that hold everything up when they wait, the longest-waiting first."""
-    processes: int
-    cpu: Reading[float]
-    """CPUs' worth of time used a second by the whole tree."""
-    rss_bytes: int
-    allowed: Reading[str]
-    """CPUs that the longest-waiting critical thread may use."""
-    cpuset: Reading[str]
-    """CPUs that the cgroup of the root process allows."""
-    quota: QuotaView | Absent | None
-    """None: no quota."""
-    involuntary: Reading[float]
-    """Involuntary context switches a second of the critical processes' main threads."""
-    competitors: tuple[Competitor, ...] | Absent
 
 
 @dataclass(frozen=True, slots=True)

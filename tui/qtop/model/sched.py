@@ -1,46 +1,31 @@
-"""Run-queue delay of the server's threads as a share of wall time, less what its cgroup's quota explains.
-
-Δrun_delay/Δwall, never Δdelay/(Δrun+Δdelay): the latter alarms on an idle thread beside a busy loop. The kernel books a
-wait when the thread at last gets its CPU, so one second can show more wait than fits in it: shares are cut at 1.
-"""
+"""The server's processes between two samples: how long its threads wait for a CPU, how much of that its cgroup's quota
+explains, and who else is on their CPUs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
-from qtop.model.frame import Competitor, HostView, QuotaView, SchedView, ThreadView
+from qtop.model.cpu import Competitor, QuotaView, SchedView, ThreadView
+from qtop.model.host import pressure_shares
+from qtop.model.places import clock_view, place_of
+from qtop.model.roles import roles_of
 from qtop.model.series import increase, rate, ratio
+from qtop.model.threads import critical_threads, thread_views
 from qtop.sample import (
     NOT_RECORDED,
     NOT_YET,
     Absent,
     CgroupSample,
-    CpuTimes,
     HostSample,
-    Pressure,
     ProcessSample,
     QuotaLevel,
     Reading,
     ServerProcs,
-    ThreadSample,
     cpulist,
 )
 
 COMPETES = 0.02
 """Share of one CPU below which another process is not named."""
-
-
-def role_of(process: ProcessSample, root: int, engine: str) -> str:
-    """What a process of the server does: vLLM's retitled children by name, its API server by being the root."""
-    comm = process.comm
-    if "::EngineC" in comm:
-        return "engine"
-    if "APIServer" in comm:
-        return "api"
-    if "Worker" in comm or "scheduler" in comm:
-        return "worker"
-    return "api" if engine == "vllm" and process.pid == root else ""
 
 
 def sched_view(
@@ -54,6 +39,7 @@ def sched_view(
         return NOT_YET
     before = {(process.pid, process.start_ticks): process for process in old.processes}
     root = new.processes[0].pid
+    roles = roles_of(new.processes, engine)
     by_group: dict[str, list[ThreadView]] = {}
     for process in new.processes:
         was = before.get((process.pid, process.start_ticks))
@@ -65,8 +51,8 @@ def sched_view(
             continue
         if isinstance(was.threads, Absent):
             continue
-        role = role_of(process, root, engine)
-        by_group.setdefault(process.cgroup, []).extend(_threads(process, was.threads, process.threads, role, seconds))
+        members = thread_views(process, was.threads, process.threads, roles[process.pid], seconds)
+        by_group.setdefault(process.cgroup, []).extend(members)
     threads: list[ThreadView] = []
     for key, members in by_group.items():
         stopped = _stopped(old, new, key)
@@ -77,9 +63,12 @@ def sched_view(
     if not threads:
         return NOT_YET
     threads.sort(key=lambda thread: (thread.wait, thread.run), reverse=True)
-    critical = _critical(threads, engine)
+    critical = critical_threads(threads, engine)
     group = new.cgroups.get(new.processes[0].cgroup, NOT_RECORDED)
     busiest = critical[0] if critical else threads[0]
+    quota = _quota(old, new, group)
+    some, full = _pressures(old.cgroups.get(new.processes[0].cgroup), group)
+    places = place_of(hosts[1])
     return SchedView(
         threads=tuple(threads),
         critical=critical,
@@ -88,61 +77,25 @@ def sched_view(
         rss_bytes=sum(process.rss_bytes for process in new.processes),
         allowed=busiest.allowed or NOT_RECORDED,
         cpuset=group if isinstance(group, Absent) else group.cpuset,
-        quota=_quota(old, new, group),
+        quota=quota,
         involuntary=_involuntary(before, new, {thread.pid for thread in critical}, seconds),
         competitors=_competitors(hosts, busiest),
+        psi_some=some,
+        psi_full=full,
+        usable=places.usable(new.processes, group, quota),
+        nodes=places.nodes_of(thread.processor for thread in critical),
+        mhz=clock_view(hosts[1], (thread.processor for thread in critical)),
+        quota_above=isinstance(group, CgroupSample) and group.above,
     )
 
 
-def _threads(
-    process: ProcessSample, old: tuple[ThreadSample, ...], new: tuple[ThreadSample, ...], role: str, seconds: float
-) -> list[ThreadView]:
-    before = {thread.tid: thread for thread in old}
-    views = []
-    for thread in new:
-        was = before.get(thread.tid)
-        if was is None or thread.run_ns < was.run_ns or thread.wait_ns < was.wait_ns:
-            continue
-        its_role = role if thread.tid == process.pid else ""
-        if (thread.run_ns, thread.wait_ns, thread.slices) == (was.run_ns, was.wait_ns, was.slices):
-            views.append(_idle(process.pid, thread.tid, thread.comm, its_role, thread.allowed))
-            continue
-        views.append(
-            ThreadView(
-                pid=process.pid,
-                tid=thread.tid,
-                comm=thread.comm,
-                role=its_role,
-                run=min(1.0, (thread.run_ns - was.run_ns) / 1e9 / seconds),
-                wait=min(1.0, (thread.wait_ns - was.wait_ns) / 1e9 / seconds),
-                throttled=0.0,
-                slices=(thread.slices - was.slices) / seconds,
-                allowed=thread.allowed,
-            )
-        )
-    return views
-
-
-@lru_cache(maxsize=4096)
-def _idle(pid: int, tid: int, comm: str, role: str, allowed: str) -> ThreadView:
-    """A thread that did nothing: the same object every tick. Most of a server's threads are idle, and frames are kept
-    for a quarter of an hour: of a vLLM with 178 threads that is 14 MB less."""
-    return ThreadView(pid, tid, comm, role, run=0.0, wait=0.0, throttled=0.0, slices=0.0, allowed=allowed)
-
-
-def _critical(threads: list[ThreadView], engine: str) -> tuple[ThreadView, ...]:
-    """vLLM: the main threads of EngineCore and API server. Else: the thread that ran and waited most."""
-    busiest = max(threads, key=lambda thread: thread.run + thread.wait)
-    if engine != "vllm":
-        return (busiest,)
-    mains = tuple(thread for thread in threads if thread.role in ("engine", "api"))
-    # Where the engine's process bears no title of its own, the busiest thread stands in for it.
-    named = any(thread.role == "engine" for thread in mains)
-    return mains if named or busiest in mains else tuple(sorted((*mains, busiest), key=_waited, reverse=True))
-
-
-def _waited(thread: ThreadView) -> float:
-    return thread.wait
+def _pressures(old: CgroupSample | Absent | None, new: CgroupSample | Absent) -> tuple[Reading[float], Reading[float]]:
+    """Shares of the time in which some, and all, of a cgroup's tasks waited for a CPU."""
+    if isinstance(new, Absent):
+        return new, new
+    if not isinstance(old, CgroupSample):
+        return NOT_YET, NOT_YET
+    return pressure_shares(old.pressure, new.pressure, new.at - old.at)
 
 
 def _stopped(old: ServerProcs, new: ServerProcs, key: str) -> float:
@@ -240,59 +193,3 @@ def _competitors(
         if share >= COMPETES and (not wanted or wanted & cpulist.parse_or_empty(task.cpus)):
             found.append(Competitor(task.pid, task.comm, share, task.cpus))
     return tuple(sorted(found, key=lambda other: other.share, reverse=True))
-
-
-def host_view(old: HostSample | None, new: HostSample) -> HostView:
-    """The host's CPUs between two samples."""
-    per_cpu: dict[int, float] = {}
-    whole: tuple[float, float, float] | None = None
-    if old is not None:
-        for name, times in new.cpus.items():
-            shares = _shares(old.cpus.get(name), times)
-            if shares is None:
-                continue
-            if name == "all":
-                whole = shares
-            else:
-                per_cpu[int(name)] = shares[0]
-    seconds = new.at - old.at if old is not None else 0.0
-    pressures = (new.psi_cpu, new.psi_memory, new.psi_io)
-    olds: tuple[Pressure | Absent, ...] = (NOT_YET,) * 3 if old is None else (old.psi_cpu, old.psi_memory, old.psi_io)
-    psi = [_pressure(was, now, seconds) for was, now in zip(olds, pressures, strict=True)]
-    return HostView(
-        cpus=sum(1 for name in new.cpus if name != "all"),
-        busy=whole[0] if whole else NOT_YET,
-        per_cpu=per_cpu,
-        steal=whole[1] if whole else NOT_YET,
-        iowait=whole[2] if whole else NOT_YET,
-        psi_cpu=psi[0],
-        psi_memory=psi[1],
-        psi_io=psi[2],
-        mem_total=new.mem_total,
-        mem_available=new.mem_available,
-        runnable=new.runnable,
-    )
-
-
-def _shares(old: CpuTimes | None, new: CpuTimes) -> tuple[float, float, float] | None:
-    """Busy, steal and iowait shares. idle and iowait may run backwards by a tick on a tickless kernel: cut at 0."""
-    if old is None:
-        return None
-    spent = [max(0, b - a) for a, b in zip(_ticks(old), _ticks(new), strict=True)]
-    total = sum(spent)
-    if total == 0:
-        return None
-    return (total - spent[3] - spent[4]) / total, spent[7] / total, spent[4] / total
-
-
-def _ticks(times: CpuTimes) -> tuple[int, ...]:
-    return (times.user, times.nice, times.system, times.idle, times.iowait, times.irq, times.softirq, times.steal)
-
-
-def _pressure(old: Pressure | Absent, new: Pressure | Absent, seconds: float) -> Reading[float]:
-    if isinstance(new, Absent):
-        return new
-    if isinstance(old, Absent):
-        return NOT_YET
-    share = rate(old.some_us, new.some_us, seconds)
-    return share if isinstance(share, Absent) else min(1.0, share / 1e6)

@@ -97,3 +97,4 @@ class VmStat(msgspec.Struct, frozen=True, omit_defaults=True, tag="vmstat"):
     pswpout: Reading[int] = NOT_RECORDED
     pgmajfault: Reading[int] = NOT_RECORDED
     """Faults that had to wait for a disk."""
+    page_bytes: int = 4096

@@ -87,7 +87,7 @@ def serving_lines(look: Look, frame: Frame, width: int) -> list[Line]:
     else:
         lines += [pair(look, "metrics", fit(str(engine), width - 20), "warn", 20)]
     lines += [(), *_latencies(look, frame.latency, width)]
-    return lines + [(), *_settings(look, frame.settings, width)]
+    return [*lines, (), *_settings(look, frame.settings, width)]
 
 
 def _who(look: Look, server: ServerInfo, width: int) -> list[Line]:
