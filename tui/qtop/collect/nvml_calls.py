@@ -4,11 +4,12 @@ usual. pynvml gives the library and the struct layouts; its own wrappers allocat
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from qtop.collect.nvml_errors import NOT_OFFERED, refused
+from qtop.collect.nvml_errors import INVALID_ARGUMENT, NOT_OFFERED, refused
 from qtop.sample import Absent, Reading, Why
 
 T = TypeVar("T")
@@ -88,15 +89,12 @@ class Fields:
     A batch costs what its slowest member costs, so cheap and expensive ids belong into batches of their own.
     """
 
-    _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-    """By nvmlValueType_t."""
-
     def __init__(self, nvml: Any, handle: Any, ids: tuple[int, ...]) -> None:
         self.ids = ids
         array = (nvml.c_nvmlFieldValue_t * max(1, len(ids)))()
         for place, number in enumerate(ids):
             array[place].fieldId = number
-        self._kept = [(array[place], array[place].value) for place in range(len(ids))]
+        self._memory = memoryview(array).cast("B")[: len(ids) * _FIELD.size]
         self._nvml = nvml
         arguments = (handle, ctypes.c_int(len(ids)), ctypes.byref(array))
         self._question = Question(nvml, Way("nvmlDeviceGetFieldValues", arguments, lambda: None))
@@ -108,14 +106,32 @@ class Fields:
         failed = self._question.ask()
         if isinstance(failed, Absent):
             return [failed] * len(self.ids)
-        return [self._one(field, value, types) for field, value in self._kept]
+        return [
+            value_of(kind, raw) if not code and kind in types else self._no_value(number, code)
+            for number, kind, code, raw in _FIELD.iter_unpack(self._memory)
+        ]
 
-    def _one(self, field: Any, value: Any, types: frozenset[int]) -> Reading[int]:
-        code = field.nvmlReturn
-        if code:
-            # 2 is how a driver answers for an id newer than itself
-            return NOT_OFFERED if code == 2 else refused(self._nvml, code)
-        kind = field.valueType
-        if kind not in types:
-            return Absent(Why.UNSUPPORTED, f"field {field.fieldId} is something else on this driver")
-        return int(getattr(value, self._MEMBERS[kind]))
+    def _no_value(self, number: int, code: int) -> Absent:
+        if not code:
+            return Absent(Why.UNSUPPORTED, f"field {number} is something else on this driver")
+        # this is how a driver answers for an id newer than itself
+        return NOT_OFFERED if code == INVALID_ARGUMENT else refused(self._nvml, code)
+
+
+_FIELD = struct.Struct("=I4x16xIIQ")
+"""nvmlFieldValue_t: id, scope, two times of 64 bits, type, return code, a union of 64 bits."""
+
+
+def value_of(kind: int, raw: int) -> int:
+    """The integer in nvmlValue_t's 64 bits; the driver leaves the upper half as it was where the type is shorter."""
+    if kind == 1:
+        return raw & 0xFFFFFFFF
+    if kind == 5:
+        low = raw & 0xFFFFFFFF
+        return low - (low >> 31 << 32)
+    return raw - (raw >> 63 << 64) if kind == 4 else raw
+
+
+def plain(layout: Any) -> Any:
+    """pynvml's struct without its attribute access in Python, which costs more than the call."""
+    return type(layout.__name__, (ctypes.Structure,), {"_fields_": layout._fields_})

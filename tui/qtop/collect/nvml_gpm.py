@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from typing import Any
 
 from qtop.collect.nvml_calls import Question, Way
 from qtop.collect.nvml_errors import NOT_OFFERED, refused
 from qtop.sample import NOT_YET, Absent, Gpm, Reading, Why
 
-METRICS = (
-    (1, "graphics_util"),
-    (2, "sm_util"),
-    (3, "occupancy"),
-    (5, "tensor_util"),
-    (10, "dram_util"),
-    (20, "pcie_tx"),
-    (21, "pcie_rx"),
-)
-"""nvmlGpmMetricId_t (source: nvml.h) to field of Gpm."""
+METRICS = (2, 3, 5, 10, 20, 21, 1)
+"""nvmlGpmMetricId_t (source: nvml.h) of Gpm's fields, in their order."""
+_METRIC = struct.Struct("=IId24x")
+"""nvmlGpmMetric_t: id, return code, value, three names."""
 MIN_APART_S = 0.1
 """Two samples have to be so far apart (source: nvml.h)."""
 
@@ -66,9 +61,10 @@ class GpmReader:
         self._ask = nvml.c_nvmlGpmMetricsGet_t()
         self._ask.version = nvml.NVML_GPM_METRICS_GET_VERSION
         self._ask.numMetrics = len(METRICS)
-        for place, (number, _) in enumerate(METRICS):
+        for place, number in enumerate(METRICS):
             self._ask.metrics[place].metricId = number
-        self._answers = [(self._ask.metrics[place], name) for place, (_, name) in enumerate(METRICS)]
+        begin = type(self._ask).metrics.offset
+        self._answers = memoryview(self._ask).cast("B")[begin : begin + len(METRICS) * _METRIC.size]
         self._get = Question(nvml, Way("nvmlGpmMetricsGet", (ctypes.byref(self._ask),), lambda: True))
         self._take = [
             Question(nvml, Way("nvmlGpmSampleGet", (self._handle, sample), lambda: True)) for sample in self._samples
@@ -98,14 +94,12 @@ class GpmReader:
         got = self._get.ask()
         if isinstance(got, Absent):
             return self._give_up(got)
-        self._last = Gpm(**{name: self._value(metric) for metric, name in self._answers})
+        self._last = Gpm(*(self._value(code, value) for _, code, value in _METRIC.iter_unpack(self._answers)))
         return self._last
 
-    def _value(self, metric: Any) -> Reading[float]:
-        code = metric.nvmlReturn
+    def _value(self, code: int, value: float) -> Reading[float]:
         if code:
             return refused(self._nvml, code)
-        value: float = metric.value
         return value if math.isfinite(value) else NO_NUMBER
 
     def _give_up(self, why: Absent) -> Absent:

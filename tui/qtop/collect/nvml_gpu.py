@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtop.collect.nvml_calls import Question, Way, unsigned, unsigned64
+from qtop.collect.nvml_calls import Question, Way, plain, unsigned, unsigned64
 from qtop.collect.nvml_errors import NOT_OFFERED
 from qtop.collect.nvml_facts import Facts
 from qtop.collect.nvml_fields import PcieCounters, ReasonCounters, memory_temperature, replays
@@ -49,7 +49,7 @@ class Gpu:
         self.handle = handle
         self.facts = Facts(nvml, handle, sysfs)
         self._clock = clock
-        util = nvml.c_nvmlUtilization_t()
+        util = plain(nvml.c_nvmlUtilization_t)()
         self._util = Question(
             nvml, Way("nvmlDeviceGetUtilizationRates", (handle, ctypes.byref(util)), lambda: (util.gpu, util.memory))
         )
@@ -161,7 +161,7 @@ class Gpu:
 
 def _memory_question(nvml: Any, handle: Any) -> Question[tuple[int, int, Reading[int]]]:
     """Total, used and reserved bytes; v1 has no reserved, and its used includes it."""
-    new, old = nvml.c_nvmlMemory_v2_t(), nvml.c_nvmlMemory_t()
+    new, old = plain(nvml.c_nvmlMemory_v2_t)(), plain(nvml.c_nvmlMemory_t)()
     new.version = nvml.nvmlMemory_v2
     return Question(
         nvml,

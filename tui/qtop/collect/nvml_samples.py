@@ -8,13 +8,13 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from qtop.collect.nvml_calls import function
+from qtop.collect.nvml_calls import function, value_of
 from qtop.collect.nvml_errors import INSUFFICIENT_SIZE, NOT_FOUND, NOT_OFFERED, refused
 from qtop.sample import Absent, PowerSamples, UtilSamples, Why
 
 TOTAL_POWER, GPU_UTILIZATION = 0, 1
 """nvmlSamplingType_t (source: nvml.h)."""
-_UNSIGNED, _UNSIGNED_64 = 1, (2, 3)
+_UNSIGNED = (1, 2, 3)
 """nvmlValueType_t."""
 _PAIR = struct.Struct("=QQ")
 """nvmlSample_t: CPU time in µs, a union of 64 bits."""
@@ -50,16 +50,13 @@ class SampleBuffer:
                 self.never = why
             return why
         count = min(self._count.value, self._room)
-        if self._type.value == _UNSIGNED:
-            mask = 0xFFFFFFFF
-        elif self._type.value in _UNSIGNED_64:
-            mask = (1 << 64) - 1
-        else:
+        kind = self._type.value
+        if kind not in _UNSIGNED:
             self.never = Absent(Why.UNSUPPORTED, "the driver's samples have a type that qtop does not know")
             return self.never
         since = self._since.value
         pairs = [
-            (at, value & mask)
+            (at, value_of(kind, value))
             for at, value in _PAIR.iter_unpack(memoryview(self._memory).cast("B")[: count * _PAIR.size])
             if at > since
         ]
