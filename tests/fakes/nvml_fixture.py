@@ -51,6 +51,48 @@ def h100(index: int, **changes: Value) -> dict[str, Value]:
     return {f"{index}.{key}": value for key, value in {**readings, **changes}.items()}
 
 
+def hopper(index: int, **changes: Value) -> dict[str, Value]:
+    """An H100 with all that a Hopper GPU and its driver have: GPM, margins, sample buffers, events, PCIe maxima."""
+    more: dict[str, Value] = {
+        **{"arch": 9, "compute": "9.0", "bus_width": 5120, "pstate": 0, "mig": 0},
+        **{"slowdown": 89, "shutdown": 94, "margin": 52},
+        **{"field.193": -8, "field_type.193": 5, "field.194": -2, "field_type.194": 5},
+        **{"field.82": 61, "field_type.82": 1, "field.94": 3, "field_type.94": 1},
+        **{"ecc_corrected": 2, "ecc_uncorrected": 0, "samples": 1},
+        **{"pcie_gen_max": 5, "pcie_width_max": 16, "pcie_gen_device": 5},
+        **{"gpm.1": 90.5, "gpm.2": 49.0, "gpm.3": 21.5, "gpm.5": 2.0, "gpm.10": 38.25, "gpm.20": 7.0, "gpm.21": 17.0},
+    }
+    return h100(index, **{**more, **changes})
+
+
+def a100(index: int, **changes: Value) -> dict[str, Value]:
+    """An A100: ECC and MIG, but neither GPM nor T.Limit."""
+    more: dict[str, Value] = {
+        **{"name": "NVIDIA A100-SXM4-40GB", "arch": 7, "compute": "8.0", "bus_width": 5120, "mem_max_mhz": 1215},
+        **{"mem_total": 42949672960, "mem_used": 30064771072, "mem_mhz": 1215, "pcie_gen": 4, "power_limit": 400000},
+        **{"power_limit_default": 400000, "power_limit_max": 400000, "pstate": 0, "mig": 0, "samples": 1},
+        **{"slowdown": 92, "shutdown": 95, "ecc_corrected": 0, "ecc_uncorrected": 0, "temp": 60},
+        **{"field.94": 0, "field_type.94": 1, "field.197": 100, "field_type.197": 1},
+        **{"field.198": 200, "field_type.198": 1},
+        **{"pcie_gen_max": 4, "pcie_width_max": 16, "pcie_gen_device": 4},
+    }
+    return h100(index, **{**more, **changes})
+
+
+def rtx4090d(index: int, **changes: Value) -> dict[str, Value]:
+    """A GeForce RTX 4090 D: no GPM, no ECC, no MIG, no temperature of its memory, no Xid events."""
+    more: dict[str, Value] = {
+        **{"name": "NVIDIA GeForce RTX 4090 D", "arch": 8, "compute": "8.9", "bus_width": 384, "mem_max_mhz": 10501},
+        **{"mem_total": 25757220864, "mem_used": 23300000000, "mem_mhz": 10501, "pcie_gen": 4, "power_limit": 425000},
+        **{"power_limit_default": 425000, "power_limit_max": 600000, "pstate": 2, "samples": 1, "sm_max_mhz": 3120},
+        **{"margin": 31, "field.194": -7, "field_type.194": 5, "slowdown": 90, "error.events": 3},
+        **{"field.94": 0, "field_type.94": 1, "field.197": 100, "field_type.197": 1},
+        **{"field.198": 200, "field_type.198": 1},
+        **{"pcie_gen_max": 4, "pcie_width_max": 16, "pcie_gen_device": 4},
+    }
+    return h100(index, **{**more, **changes})
+
+
 class FakeNvml:
     """The library and its file; what a process started with ``env`` reads changes with each ``set`` or ``write``."""
 

@@ -15,7 +15,8 @@ from tests.fakes.nvml_fixture import FakeNvml, h100
 from tests.fakes.nvml_fixture import fake_nvml as _fixture  # noqa: F401 - pytest finds a fixture by its presence
 
 from qtop.collect.nvml import place
-from qtop.collect.nvml_gpu import counter_ids, sysfs_bus_id
+from qtop.collect.nvml_fields import counter_ids
+from qtop.collect.nvml_sysfs import sysfs_bus_id
 from qtop.sample import Absent, GpuProcess, GpuSection, Why
 
 _READER = """
@@ -25,7 +26,7 @@ import msgspec
 from qtop.collect.nvml import NvmlCollector
 
 now = 0.0
-collector = NvmlCollector(sysfs=Path(sys.argv[1]), clock=lambda: now)
+collector = NvmlCollector(sysfs=Path(sys.argv[1]), clock=lambda: now, proc=Path(sys.argv[1]).parent / "proc")
 for line in sys.stdin:
     if line == "imported\\n":
         answer = "pynvml" in sys.modules
@@ -141,7 +142,7 @@ def test_readings_that_are_not_offered_are_asked_once(fake_nvml: FakeNvml, reade
     before = len(fake_nvml.calls())
     assert one.section(1.0).gpus[0] == msgspec.structs.replace(gpu, at=1.0)
     later = set(fake_nvml.calls()[before:])
-    assert later == {"nvmlDeviceGetComputeRunningProcesses_v3"}
+    assert later == {"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"}
 
 
 def test_no_call_that_blocks(fake_nvml: FakeNvml, reader: Callable[[], Reader]) -> None:
@@ -150,7 +151,7 @@ def test_no_call_that_blocks(fake_nvml: FakeNvml, reader: Callable[[], Reader]) 
     one.section()
     one.section(1.0)
     fields = {int(call.split()[1]) for call in fake_nvml.calls() if call.startswith("nvmlDeviceGetFieldValues ")}
-    assert fields == {74, 75, 269, 270, 271}
+    assert fields == {74, 75, 269, 270, 271, 82, 94, 193, 194, 197, 198}
     assert not any("Throughput" in call or "Energy" in call for call in fake_nvml.calls())
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from qtop.clock import mono
-from qtop.collect.nvml_gpu import ALL_GONE, NOT_OFFERED, DriverGone, Gpu, GpuLost, code_why, text_of
+from qtop.collect.nvml_errors import ALL_GONE, NOT_OFFERED, DriverGone, GpuLost, code_why, text_of
+from qtop.collect.nvml_events import XidWatcher
+from qtop.collect.nvml_gpu import Gpu
 from qtop.sample import Absent, GpuSample, GpuSection, Reading, Why
 
 _SONAME = "libnvidia-ml.so.1"
@@ -67,8 +69,11 @@ class NvmlCollector:
     NVML counts its users within a process, so a shutdown here takes nothing from whoever else has initialised it.
     """
 
-    def __init__(self, sysfs: Path = Path("/sys"), clock: Callable[[], float] = mono) -> None:
-        self._sysfs, self._clock = sysfs, clock
+    def __init__(
+        self, sysfs: Path = Path("/sys"), clock: Callable[[], float] = mono, proc: Path = Path("/proc")
+    ) -> None:
+        self._sysfs, self._proc, self._clock = sysfs, proc, clock
+        self._xids = XidWatcher()
         self._nvml: Any = None
         self._is_open = self._worked = False
         self._failure: Absent = NO_LIBRARY
@@ -104,13 +109,17 @@ class NvmlCollector:
             return self._give_up(now, gone.why)
         self._retry.reset()
         lost = {str(index): why for index, why in sorted(self._lost.items())}
-        return GpuSection(at=at, driver=self._driver, gpus=gpus, lost=lost)
+        return GpuSection(at=at, driver=self._driver, gpus=gpus, lost=lost, xids=self._xids.take())
 
     def close(self) -> None:
-        """Shut NVML down; a later ``read`` opens it again."""
+        """Shut NVML down; a later ``read`` opens it again. Takes up to half a second for a wait that is under way."""
+        for gpu in self._gpus.values():
+            gpu.close()
         self._gpus = {}
         if self._is_open:
             self._is_open = False
+            if not self._xids.stop():
+                return  # a thread is inside the driver: it must not be shut down under it
             try:
                 self._nvml.nvmlShutdown()
             except Exception:
@@ -155,6 +164,7 @@ class NvmlCollector:
         if not self._gpus and not self._lost:
             return NO_GPU
         self._worked = True
+        self._xids.start(nvml, {index: gpu.handle for index, gpu in self._gpus.items()})
         return None
 
     def _driver_version(self) -> Reading[str]:
@@ -171,7 +181,8 @@ class NvmlCollector:
         for number in range(count):
             uuid: Reading[str] = NOT_OFFERED
             try:
-                gpu = Gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(number), self._driver, self._sysfs)
+                handle = nvml.nvmlDeviceGetHandleByIndex(number)
+                gpu = Gpu(nvml, handle, self._driver, self._sysfs, self._proc, self._clock)
                 uuid = gpu.uuid()
                 found.append(gpu)
             except GpuLost as lost:
@@ -199,7 +210,7 @@ class NvmlCollector:
             try:
                 samples.append(gpu.sample(self._clock(), index))
             except GpuLost as lost:
-                del self._gpus[index]
+                self._gpus.pop(index).close()
                 self._lost[index] = lost.why
                 self._retry_lost.failed(now)
         return samples

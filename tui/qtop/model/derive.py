@@ -14,6 +14,7 @@ from qtop.model import roofline
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
+from qtop.model.gpu_track import Tracks, lost_with_xids
 from qtop.model.host import host_view
 from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.sched import sched_view
@@ -77,6 +78,8 @@ class Deriver:
         self._procs: _Pair[ServerProcs] = _Pair()
         self._host: _Pair[HostSample] = _Pair()
         self._gpu: _Pair[GpuSection] = _Pair()
+        self._tracks = Tracks()
+        self._lost: dict[str, Absent] = {}
         self._own: _Pair[OwnSample] = _Pair()
         self._window: deque[EngineSample] = deque()
         self._late: deque[tuple[float, tuple[int, ...]]] = deque()
@@ -101,7 +104,7 @@ class Deriver:
             engine=self._engine_view(sample, engine),
             sched=self._sched_view(sample, engine),
             gpus=self._gpu_views(sample),
-            gpus_lost={} if isinstance(sample.gpu, Absent) else sample.gpu.lost,
+            gpus_lost={} if isinstance(sample.gpu, Absent) else self._lost,
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
         )
@@ -161,8 +164,14 @@ class Deriver:
     def _gpu_views(self, sample: Sample) -> tuple[GpuView, ...] | Absent:
         fresh = self._gpu.push(sample.gpu)
         if isinstance(sample.gpu, Absent):
+            self._tracks.clear()
             return sample.gpu
-        return gpu_views(self._gpu.old, sample.gpu) if fresh else self._frame.gpus
+        if not fresh:
+            return self._frame.gpus
+        tracks = self._tracks.push(sample.gpu)
+        self._lost = lost_with_xids(sample.gpu, tracks)
+        pids = None if isinstance(sample.procs, Absent) else frozenset(one.pid for one in sample.procs.processes)
+        return gpu_views(self._gpu.old, sample.gpu, tracks, pids)
 
     def _wakeup_view(self, t: float, wakeup: WakeupSample | Absent) -> WakeupView | Absent:
         if isinstance(wakeup, Absent):

@@ -16,47 +16,23 @@ from qtop.model.cpu import (
     ThreadView,
     UsableView,
 )
+from qtop.model.gpu_view import GpuView, VramSplit
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.model.settings import SettingsView
-from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, ServerInfo
+from qtop.sample import NOT_YET, Absent, Reading, ServerInfo
 
 __all__ = [  # what is defined elsewhere and belongs to a frame
     "ClockView",
     "Competitor",
+    "GpuView",
     "HostView",
     "MemoryView",
     "QuotaView",
     "SchedView",
     "ThreadView",
     "UsableView",
+    "VramSplit",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class GpuView:
-    """One GPU over the last tick; shares are 0–1."""
-
-    index: int
-    name: Reading[str]
-    util: Reading[float]
-    """Share of time with a kernel running."""
-    mem_used: Reading[int]
-    mem_total: Reading[int]
-    temp_c: Reading[int]
-    power_w: Reading[float]
-    power_limit_w: Reading[float]
-    sm_mhz: Reading[int]
-    sm_max_mhz: Reading[int]
-    mem_mhz: Reading[int]
-    reasons: Reading[tuple[str, ...]]
-    """Clock event reasons that stand now, in plain words."""
-    duty: dict[str, Reading[float]]
-    """Share of the tick under "power_cap", "sw_thermal", "hw_thermal", "power_brake" (Δns/Δt)."""
-    pcie: Reading[str]
-    """Link as "gen5 x16"."""
-    gpm: Gpm | Absent
-    processes: tuple[GpuProcess, ...] | Absent
-    local_cpus: Reading[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,18 @@
 """Raw samples: what was read, with absence typed. Nothing above this package is known here."""
 
 from qtop.sample.absent import NOT_RECORDED, NOT_YET, Absent, Reading, Why, first_absent, known
+from qtop.sample.gpu import (
+    Gpm,
+    GpuFacts,
+    GpuProcess,
+    GpuSample,
+    GpuSection,
+    GpuSlow,
+    PcieBytes,
+    PowerSamples,
+    UtilSamples,
+    Xid,
+)
 from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, CpuGroup, Dimm, NumaNode, Topology, VmStat
 from qtop.sample.types import (
@@ -8,10 +20,6 @@ from qtop.sample.types import (
     CpuTimes,
     EngineSample,
     Event,
-    Gpm,
-    GpuProcess,
-    GpuSample,
-    GpuSection,
     HostSample,
     ModelSample,
     OwnSample,
@@ -39,13 +47,17 @@ __all__ = [
     "EngineSample",
     "Event",
     "Gpm",
+    "GpuFacts",
     "GpuProcess",
     "GpuSample",
     "GpuSection",
+    "GpuSlow",
     "HostSample",
     "ModelSample",
     "NumaNode",
     "OwnSample",
+    "PcieBytes",
+    "PowerSamples",
     "Pressure",
     "ProcessSample",
     "QuotaLevel",
@@ -58,9 +70,11 @@ __all__ = [
     "TaskSample",
     "ThreadSample",
     "Topology",
+    "UtilSamples",
     "VmStat",
     "WakeupSample",
     "Why",
+    "Xid",
     "first_absent",
     "known",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from qtop.sample.absent import NOT_RECORDED, Absent, Reading
+from qtop.sample.gpu import GpuSection
 from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, Topology, VmStat
 
@@ -147,69 +148,6 @@ class ServerProcs(msgspec.Struct, frozen=True, omit_defaults=True, tag="procs"):
     at: float
     processes: tuple[ProcessSample, ...]
     cgroups: dict[str, CgroupSample | Absent] = {}
-
-
-class Gpm(msgspec.Struct, frozen=True, omit_defaults=True, tag="gpm"):
-    """GPU performance metrics (Hopper and newer): shares in %, PCIe in MiB/s; averages between two GPM samples."""
-
-    sm_util: Reading[float] = NOT_RECORDED
-    occupancy: Reading[float] = NOT_RECORDED
-    tensor_util: Reading[float] = NOT_RECORDED
-    dram_util: Reading[float] = NOT_RECORDED
-    pcie_tx: Reading[float] = NOT_RECORDED
-    pcie_rx: Reading[float] = NOT_RECORDED
-
-
-class GpuProcess(msgspec.Struct, frozen=True, array_like=True):
-    """A compute process on a GPU; ``bytes`` is absent where the driver will not say."""
-
-    pid: int
-    bytes: Reading[int]
-
-
-class GpuSample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One GPU through NVML. Units as NVML gives them: bytes, mW, MHz, °C, ns."""
-
-    at: float
-    index: int
-    uuid: Reading[str] = NOT_RECORDED
-    name: Reading[str] = NOT_RECORDED
-    bus_id: Reading[str] = NOT_RECORDED
-    local_cpus: Reading[str] = NOT_RECORDED
-    """CPUs near the GPU, as a kernel list (sysfs local_cpulist)."""
-    util: Reading[int] = NOT_RECORDED
-    """% of time with at least one kernel running; says nothing about how full the GPU is."""
-    mem_util: Reading[int] = NOT_RECORDED
-    """% of time memory was read or written; neither bandwidth nor occupancy."""
-    mem_total: Reading[int] = NOT_RECORDED
-    mem_used: Reading[int] = NOT_RECORDED
-    """v2: without what the driver reserves."""
-    mem_reserved: Reading[int] = NOT_RECORDED
-    temp_c: Reading[int] = NOT_RECORDED
-    power_mw: Reading[int] = NOT_RECORDED
-    power_limit_mw: Reading[int] = NOT_RECORDED
-    sm_mhz: Reading[int] = NOT_RECORDED
-    sm_max_mhz: Reading[int] = NOT_RECORDED
-    mem_mhz: Reading[int] = NOT_RECORDED
-    mem_max_mhz: Reading[int] = NOT_RECORDED
-    reasons: Reading[int] = NOT_RECORDED
-    """Clock event reasons, a bitmask."""
-    reason_ns: dict[str, Reading[int]] = {}
-    """Cumulative ns: "power_cap" (field 74), "sw_thermal" (75/269), "hw_thermal" (270), "power_brake" (271)."""
-    pcie_gen: Reading[int] = NOT_RECORDED
-    pcie_width: Reading[int] = NOT_RECORDED
-    gpm: Gpm | Absent = NOT_RECORDED
-    processes: tuple[GpuProcess, ...] | Absent = NOT_RECORDED
-
-
-class GpuSection(msgspec.Struct, frozen=True, omit_defaults=True, tag="gpus"):
-    """All GPUs that NVML lists; one that fell off the bus stays in its place as an Absent."""
-
-    at: float
-    driver: Reading[str] = NOT_RECORDED
-    gpus: tuple[GpuSample, ...] = ()
-    lost: dict[str, Absent] = {}
-    """By index as text: GPUs that were there and no longer answer."""
 
 
 class SlotSample(msgspec.Struct, frozen=True, array_like=True):
