@@ -20,8 +20,7 @@ from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
-from qtop.model.settings import CONFIG_INFO, SettingsView, in_force, with_cap
-from qtop.model.vllm_defaults import Gpu
+from qtop.model.settings_track import SettingsTrack
 from qtop.model.waterfall import waterfall
 from qtop.sample import (
     NOT_YET,
@@ -85,7 +84,7 @@ class Deriver:
         self._late: deque[tuple[float, tuple[int, ...]]] = deque()
         self._identity: tuple[object, ...] = ()
         self._waits = Waits(WINDOW_S)
-        self._settings = _Settings()
+        self._settings = SettingsTrack()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -108,18 +107,19 @@ class Deriver:
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
         )
-        fall, bound = self._waterfall(engine), self._roofline(self._frame)
+        server, settings = self._settings.push(self._frame, sample)
+        self._frame = replace(self._frame, server=server, settings=settings)
+        fall, roof = self._waterfall(engine), roofline.present(self._frame)
         self._frame = replace(
             self._frame,
             waterfall=fall,
             latency=self._latency(engine),
             kv_tokens=_kv_capacity(self._frame),
-            roofline_tok_s=bound,
+            roofline_tok_s=roof.tok_s,
+            dram_inferred=roof.dram,
             cpu_wait=self._waits.push(sample.t, self._frame.sched),
-            decode_floor_ms=decode_floor_ms(fall, self._frame.engine, bound),
+            decode_floor_ms=decode_floor_ms(fall, self._frame.engine, roof.tok_s),
         )
-        server, settings = self._settings.push(self._frame, sample)
-        self._frame = replace(self._frame, server=server, settings=settings)
         return self._frame
 
     def _watch_identity(self, server: ServerInfo | Absent) -> None:
@@ -212,65 +212,6 @@ class Deriver:
         if len(self._window) < 2:
             return NOT_YET
         return latency_view(engine, self._window[0], self._window[-1])
-
-    def _roofline(self, frame: Frame) -> Reading[float]:
-        """The bound for the present batch. KV use counts the tokens held where the pool's size is known."""
-        unknown = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
-        if isinstance(frame.server, Absent) or isinstance(frame.server.model, Absent):
-            return unknown
-        shape = roofline.shape_of(frame.server.model)
-        if shape is None or isinstance(frame.gpus, Absent) or not frame.gpus or isinstance(frame.engine, Absent):
-            return unknown
-        running, kv_use = frame.engine.running, frame.engine.kv_use
-        name = frame.gpus[0].name
-        bandwidth = roofline.bandwidth_of(name) if isinstance(name, str) else None
-        if bandwidth is None or isinstance(running, Absent):
-            return unknown
-        if running <= 0:
-            return Absent(Why.NOT_YET, "no request is running")
-        capacity = frame.engine.kv_capacity_tokens
-        held = 0.0 if isinstance(kv_use, Absent) or isinstance(capacity, Absent) else kv_use * capacity
-        return roofline.bound(shape, bandwidth, running, held)
-
-
-class _Settings:
-    """The configuration in force, weighed anew only when something that it rests on has changed."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._held: tuple[ServerInfo | Absent, SettingsView | Absent] = (NOT_YET, NOT_YET)
-        self._config_info = ""
-
-    def push(self, frame: Frame, sample: Sample) -> tuple[ServerInfo | Absent, SettingsView | Absent]:
-        """The server, with what its settings add, and the settings."""
-        server = sample.server
-        if isinstance(server, Absent):
-            self._config_info = ""
-            return server, server
-        if not isinstance(sample.engine, Absent) and self._config_info not in sample.engine.series:
-            self._config_info = next((key for key in sample.engine.series if key.startswith(CONFIG_INFO)), "")
-        key = (server, self._config_info, _gpus(frame, sample))
-        if key != self._key:
-            view = in_force(*key)
-            self._key, self._held = key, (with_cap(server, view), view)
-        return self._held
-
-
-def _gpus(frame: Frame, sample: Sample) -> tuple[Gpu, ...]:
-    """The GPUs that the server's processes are on; all of them where that cannot be told."""
-    if isinstance(frame.gpus, Absent):
-        return ()
-    pids = set() if isinstance(sample.procs, Absent) else {process.pid for process in sample.procs.processes}
-    known: list[Gpu] = []
-    own: list[Gpu] = []
-    for view in frame.gpus:
-        if isinstance(view.mem_total, Absent) or isinstance(view.name, Absent):
-            continue
-        gpu = Gpu(view.mem_total, view.name)
-        known.append(gpu)
-        if not isinstance(view.processes, Absent) and not pids.isdisjoint(one.pid for one in view.processes):
-            own.append(gpu)
-    return tuple(own or known)
 
 
 def _kv_capacity(frame: Frame) -> Reading[float]:

@@ -154,6 +154,8 @@ class Frame:
     """Tokens that the KV cache holds."""
     roofline_tok_s: Reading[float] = NOT_YET
     """What memory bandwidth allows a batch like the present one, tokens a second."""
+    dram_inferred: Reading[float] = NOT_YET
+    """Share of the GPUs' memory bandwidth that the steps taken must have used, 0–1; inferred from the roofline."""
     cpu_wait: dict[str, float] = field(default_factory=dict)
     """Share of the waterfall's window that the thread in charge waited for a CPU, by stage."""
     decode_floor_ms: Reading[float] = NOT_YET

@@ -1,17 +1,21 @@
 """The decode bound: what memory bandwidth allows, for models whose shape is known.
 
-step ≥ (W + B·c·kv)/BW; tokens/s ≤ B/step. Weights and KV bytes a token are those of the published configuration
-(36 layers, 8 KV heads of 128, bf16: 147 456 B a token; 4 022 468 096 parameters). Bandwidth = 2·clock·bus/8.
+A step reads the weights once and the KV cache of every running sequence: step ≥ (W + tokens held · kv) / bandwidth, and
+each running sequence gets one token of it (source: the published configurations; 36 layers, 8 KV heads
+of 128 and 2 bytes make 147 456 B a token for Qwen3-4B, 4 022 468 096 parameters its weights).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qtop.model.frame import EngineView, Frame, GpuView
+from qtop.sample import Absent, Reading, Why
+
 
 @dataclass(frozen=True)
 class Shape:
-    """Bytes of weights read a step and bytes of KV cache a token."""
+    """Bytes of weights read a step and bytes of KV cache a token, in bf16."""
 
     weights: float
     kv_token: float
@@ -26,7 +30,23 @@ BANDWIDTH = {
     "H200": 4.8e12,
     "RTX 4090": 1.008e12,
 }
-"""Peak bytes a second by a part of the GPU's name, the more special first (source: vendor data sheets)."""
+"""Peak bytes a second by a part of the GPU's name, the more special first (source: vendor data sheets). Used only where
+the driver does not tell clock and bus width, and for recordings from before they were read."""
+
+UNKNOWN = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
+IDLE = Absent(Why.NOT_YET, "no request is running")
+QUANTISED = Absent(Why.UNSUPPORTED, "the weights are quantised: how many bytes a step reads is not known here")
+_PLAIN = frozenset({"", "none", "auto", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """For the present batch."""
+
+    tok_s: Reading[float]
+    """The most output tokens a second that memory bandwidth allows."""
+    dram: Reading[float]
+    """Share of the memory's bandwidth, 0–1, that the steps taken must have used; inferred, not measured."""
 
 
 def shape_of(model: str) -> Shape | None:
@@ -35,11 +55,67 @@ def shape_of(model: str) -> Shape | None:
     return next((shape for part, shape in SHAPES.items() if part in lowered), None)
 
 
-def bandwidth_of(gpu: str) -> float | None:
-    """Peak memory bandwidth of a GPU by its name, bytes a second; None if it is not known."""
-    return next((peak for part, peak in BANDWIDTH.items() if part in gpu), None)
+def bandwidth_of(gpu: GpuView) -> float | None:
+    """Peak memory bandwidth of a GPU, bytes a second: by its clock and bus width, else by its name."""
+    if not isinstance(gpu.bandwidth, Absent):
+        return gpu.bandwidth
+    name = gpu.name if isinstance(gpu.name, str) else ""
+    return next((peak for part, peak in BANDWIDTH.items() if part in name), None)
 
 
-def bound(shape: Shape, bandwidth: float, batch: float, context_tokens: float) -> float:
-    """Upper bound in tokens a second for ``batch`` sequences that hold ``context_tokens`` tokens together."""
-    return batch * bandwidth / (shape.weights + context_tokens * shape.kv_token)
+def bound(shape: Shape, bandwidth: float, batch: float, context_tokens: float, copies: int = 1) -> float:
+    """Upper bound in tokens a second for ``batch`` sequences that hold ``context_tokens`` tokens together, over all
+    ``copies`` of the weights (data-parallel engines each read their own)."""
+    return batch * bandwidth / (copies * shape.weights + context_tokens * shape.kv_token)
+
+
+def present(frame: Frame) -> Roofline:
+    """The bound for the batch that runs now. Tokens held are counted where the KV pool's size is known."""
+    found = _known(frame)
+    if isinstance(found, Absent):
+        return Roofline(found, found)
+    shape, peak, engine, copies = found
+    if isinstance(engine.running, Absent):
+        return Roofline(engine.running, engine.running)
+    if engine.running <= 0:
+        return Roofline(IDLE, IDLE)
+    use, pool = engine.kv_use, engine.kv_capacity_tokens
+    # A pool is told for each engine, its use is the fullest one's: together they are an upper bound.
+    held = 0.0 if isinstance(use, Absent) or isinstance(pool, Absent) else use * pool * copies
+    tok_s = bound(shape, peak, engine.running, held, copies)
+    if isinstance(engine.steps_s, Absent):
+        return Roofline(tok_s, engine.steps_s)
+    # Steps are counted over all engines, and each engine's step reads its own weights and its own part of the cache.
+    read = engine.steps_s * (shape.weights + held / copies * shape.kv_token)
+    return Roofline(tok_s, min(1.0, read / peak))
+
+
+def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
+    """Shape, bytes a second of the server's GPUs together, the engine, and copies of the weights."""
+    server, engine = frame.server, frame.engine
+    if isinstance(server, Absent) or isinstance(server.model, Absent) or isinstance(engine, Absent):
+        return UNKNOWN
+    shape = shape_of(server.model)
+    if shape is None or isinstance(frame.gpus, Absent) or not frame.gpus:
+        return UNKNOWN
+    if not isinstance(frame.settings, Absent):
+        quantised = frame.settings.get("quantization")
+        if quantised is not None and quantised.value.lower() not in _PLAIN:
+            return QUANTISED
+        cache = frame.settings.get("kv_cache_dtype")
+        if cache is not None and cache.value.lower().startswith("fp8"):
+            shape = Shape(shape.weights, shape.kv_token / 2)
+    peaks = [bandwidth_of(gpu) for gpu in _of_server(frame.gpus)]
+    if not peaks or any(peak is None for peak in peaks):
+        return UNKNOWN
+    return shape, sum(peak for peak in peaks if peak is not None), engine, max(1, len(engine.engines))
+
+
+def _of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
+    """The GPUs that hold memory of the server; the first where the driver does not say."""
+    own = tuple(gpu for gpu in gpus if not isinstance(gpu.vram, Absent) and _holds(gpu.vram.server))
+    return own or gpus[:1]
+
+
+def _holds(part: Reading[int]) -> bool:
+    return not isinstance(part, Absent) and part > 0

@@ -54,6 +54,8 @@ the GPU's clock down, as a share of the last second. **roofline**: what the GPU'
 
 
 SCREENS = (
+    ("g", "gpus", "GPUs: each one in full"),
+    ("t", "threads", "Threads of the server, the longest-waiting first"),
     ("v", "server", "The server in detail: latency, settings, ranks"),
     ("m", "plots", "One chart on the whole screen"),
 )
@@ -63,6 +65,14 @@ SCREENS = (
 def new_screen(name: str) -> MainScreen:
     """The screen of this name; its module is loaded when it is first asked for."""
     match name:
+        case "gpus":
+            from qtop.ui.screens.gpus import GpusScreen
+
+            return GpusScreen()
+        case "threads":
+            from qtop.ui.screens.threads import ThreadsScreen
+
+            return ThreadsScreen()
         case "server":
             from qtop.ui.screens.server import ServerScreen
 

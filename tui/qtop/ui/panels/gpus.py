@@ -1,0 +1,303 @@
+"""Every GPU in full: what it does, what holds it back, what lies in its memory, how it is linked, who is on it."""
+
+from __future__ import annotations
+
+from qtop.model.frame import EngineView, Frame, GpuView, SchedView
+from qtop.model.gpu_link import Link
+from qtop.model.roofline import shape_of
+from qtop.sample import Absent, Reading, Why
+from qtop.ui.cells import fit
+from qtop.ui.look import Line, Look
+from qtop.ui.panels import crit_above, packed, pair, title
+from qtop.ui.panels.gpu import QUIET_REASONS, no_gpu_line
+from qtop.ui.panels.table import Cell, Column, row
+from qtop.units import NONE, gib, number, percent, rate_bytes, size
+
+LABEL = 10
+COLUMNS = (
+    Column("GPU", 4, right=False),
+    Column("name", 24, right=False, least=110),
+    Column("kernel", 6),
+    Column("SM", 5),
+    Column("DRAM", 5),
+    Column("VRAM GiB", 11),
+    Column("power W", 8),
+    Column("°C", 4),
+    Column("MHz", 6, least=90),
+    Column("PCIe", 9, right=False, least=100),
+    Column("node", 4, least=120),
+    Column("held by", 0, right=False),
+)
+
+
+def gpu_table(look: Look, frame: Frame, width: int) -> list[Line]:
+    """A row a GPU, where there are several."""
+    if isinstance(frame.gpus, Absent) or len(frame.gpus) + len(frame.gpus_lost) < 2:
+        return []
+    lines = [title(look, "GPUs", width), row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width)]
+    for gpu in frame.gpus:
+        link_pen = "warn" if gpu.pcie_judged in (Link.NARROW, Link.SLOW) else "text"
+        cells = [
+            Cell(str(gpu.index), "title"),
+            Cell(_name(gpu)),
+            Cell(percent(gpu.util)),
+            Cell(percent(gpu.sm)),
+            Cell(percent(gpu.dram)),
+            Cell(f"{gib(gpu.mem_used)}/{gib(gpu.mem_total)}"),
+            Cell(_over(gpu.power_w, gpu.power_limit_w)),
+            Cell(number(gpu.temp_c), crit_above(_negative(gpu.margin_c), -5, 0)),
+            Cell(number(gpu.sm_mhz)),
+            Cell(gpu.pcie if isinstance(gpu.pcie, str) else NONE, link_pen),
+            Cell(number(gpu.numa_node)),
+            Cell(*_held(gpu)),
+        ]
+        lines.append(row(look, cells, COLUMNS, width))
+    return [*lines, ()]
+
+
+def gpu_blocks(look: Look, frame: Frame, width: int) -> list[Line]:
+    """Each GPU in full, one under the other, and what is known of lost ones."""
+    if isinstance(frame.gpus, Absent) or (not frame.gpus and not frame.gpus_lost):
+        return [no_gpu_line(look, frame, width)]
+    lines: list[Line] = []
+    for gpu in frame.gpus:
+        lines += [*_block(look, frame, gpu, width), ()]
+    for index, why in sorted(frame.gpus_lost.items()):
+        lines.append(pair(look, f"GPU {index}", fit(str(why), width - LABEL), "crit", LABEL))
+    return lines
+
+
+def _block(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
+    about = [
+        text for text in (_text(gpu.arch), f"compute {gpu.compute}" if isinstance(gpu.compute, str) else "") if text
+    ]
+    lines = [title(look, f"GPU {gpu.index} {_name(gpu)}", width, ", ".join(about))]
+    lines += [
+        _busy(look, gpu, width),
+        _memory_bandwidth(look, frame, gpu, width),
+        *_vram(look, frame, gpu, width),
+        _power(look, gpu, width),
+        _heat(look, gpu, width),
+        _clocks(look, gpu, width),
+        pair(look, "held by", *_held(gpu), LABEL),
+        _link(look, gpu, width),
+        _errors(look, gpu, width),
+        _place(look, frame, gpu, width),
+    ]
+    return lines + _processes(look, frame, gpu, width)
+
+
+def _name(gpu: GpuView) -> str:
+    return gpu.name.removeprefix("NVIDIA ") if isinstance(gpu.name, str) else f"(name {gpu.name})"
+
+
+def _text(value: Reading[str]) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _negative(value: Reading[int]) -> Reading[float]:
+    return value if isinstance(value, Absent) else float(-value)
+
+
+def _over(value: Reading[float], limit: Reading[float]) -> str:
+    top = f"/{limit:.0f}" if not isinstance(limit, Absent) else ""
+    return f"{value:.0f}{top}" if not isinstance(value, Absent) else NONE
+
+
+def _busy(look: Look, gpu: GpuView, width: int) -> Line:
+    groups: list[Line] = [
+        (look.seg("busy".ljust(LABEL), "label"), look.seg("any kernel ", "label"), look.seg(percent(gpu.util, 5)))
+    ]
+    if not isinstance(gpu.util_min, Absent) and not isinstance(gpu.util_max, Absent):
+        groups.append((look.seg(f" ({percent(gpu.util_min)} to {percent(gpu.util_max)} inside the tick)", "label"),))
+    if isinstance(gpu.sm, Absent):
+        why = str(gpu.gpm) if isinstance(gpu.gpm, Absent) else str(gpu.sm)
+        groups.append((look.seg(f"   how full it is: cannot tell, {why}", "label"),))
+        return packed(width, *groups)
+    for name, share in (("SM", gpu.sm), ("tensor", gpu.tensor), ("occupancy", gpu.occupancy)):
+        groups.append((look.seg(f"   {name} ", "label"), look.seg(percent(share, 5))))
+    return packed(width, *groups)
+
+
+def _memory_bandwidth(look: Look, frame: Frame, gpu: GpuView, width: int) -> Line:
+    """Measured by GPM; else inferred from the steps taken, and called so."""
+    peak = f" of {gpu.bandwidth / 1e12:.2f} TB/s" if not isinstance(gpu.bandwidth, Absent) else ""
+    head = look.seg("DRAM".ljust(LABEL), "label")
+    if not isinstance(gpu.dram, Absent):
+        return packed(width, (head, look.seg(f"{percent(gpu.dram, 5)}{peak}")))
+    if not isinstance(frame.dram_inferred, Absent) and _is_servers(gpu):
+        inferred = look.seg("   inferred from steps, weights and KV cache, not measured", "label")
+        return packed(width, (head, look.seg(f"≈ {percent(frame.dram_inferred)}{peak}")), (inferred,))
+    timed = f"   memory busy {percent(gpu.mem_util)} of the time" if not isinstance(gpu.mem_util, Absent) else ""
+    return packed(width, (head, look.seg(f"cannot tell{peak}", "label")), (look.seg(timed, "label"),))
+
+
+def _is_servers(gpu: GpuView) -> bool:
+    """False only where the driver says that the server has nothing on this GPU."""
+    return isinstance(gpu.vram, Absent) or isinstance(gpu.vram.server, Absent) or gpu.vram.server > 0
+
+
+def _vram(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
+    head = look.seg("VRAM".ljust(LABEL), "label")
+    text = f"{gib(gpu.mem_used)} of {gib(gpu.mem_total)} GiB"
+    split = gpu.vram
+    if isinstance(split, Absent) or isinstance(gpu.mem_total, Absent) or not gpu.mem_total:
+        return [(head, look.seg(text))]
+    parts = [
+        ("server", split.server, "█", "stage_frontend"),
+        ("others", split.others, "▓", "warn"),
+        ("driver", split.reserved, "▒", "label"),
+        ("free", split.free, "·", "rule"),
+    ]
+    room = max(10, min(64, width - LABEL))
+    bar = []
+    left = room
+    for name, part, mark, pen in parts:
+        amount = 0 if isinstance(part, Absent) else part
+        cells = left if name == "free" else min(left, round(room * amount / gpu.mem_total))
+        left -= cells
+        bar.append(look.seg(mark * cells, pen))
+    legend: list[Line] = [(look.seg(" " * LABEL), look.seg(text))]
+    for name, part, mark, pen in parts:
+        if isinstance(part, Absent) or part > 0:
+            legend.append((look.seg(f"   {mark} ", pen), look.seg(f"{name} ", "label"), look.seg(f"{gib(part)}")))
+    engine = frame.engine
+    if _is_servers(gpu) and isinstance(engine, EngineView) and not isinstance(engine.kv_use, Absent):
+        legend.append((look.seg("   KV cache ", "label"), look.seg(f"{_pool(frame)}{percent(engine.kv_use)} used")))
+    return [(head, *bar), packed(width, *legend)]
+
+
+def _pool(frame: Frame) -> str:
+    """The size of the KV pool, where the tokens it holds and the model's shape are known."""
+    server = frame.server
+    if isinstance(server, Absent) or isinstance(server.model, Absent) or isinstance(frame.kv_tokens, Absent):
+        return ""
+    shape = shape_of(server.model)
+    return f"{gib(frame.kv_tokens * shape.kv_token)} GiB, " if shape is not None else ""
+
+
+def _power(look: Look, gpu: GpuView, width: int) -> Line:
+    groups: list[Line] = [pair(look, "power", f"{_over(gpu.power_w, gpu.power_limit_w)} W", label_width=LABEL)]
+    if not isinstance(gpu.power_min_w, Absent) and not isinstance(gpu.power_max_w, Absent):
+        groups.append((look.seg(f"   {gpu.power_min_w:.0f} to {gpu.power_max_w:.0f} W inside the tick", "label"),))
+    if not isinstance(gpu.power_default_w, Absent):
+        groups.append((look.seg(f"   default {gpu.power_default_w:.0f} W", "label"),))
+    if not isinstance(gpu.power_lowest_w, Absent) and not isinstance(gpu.power_highest_w, Absent):
+        groups.append((look.seg(f"   may be set {gpu.power_lowest_w:.0f} to {gpu.power_highest_w:.0f} W", "label"),))
+    return packed(width, *groups)
+
+
+def _heat(look: Look, gpu: GpuView, width: int) -> Line:
+    groups: list[Line] = [pair(look, "heat", f"{number(gpu.temp_c)} °C", label_width=LABEL)]
+    if not isinstance(gpu.margin_c, Absent):
+        pen = crit_above(-gpu.margin_c, -5, 0)
+        groups.append((look.seg(f"   {gpu.margin_c} °C below slowdown", pen if pen != "text" else "label"),))
+    if not isinstance(gpu.mem_temp_c, Absent):
+        groups.append((look.seg(f"   memory {gpu.mem_temp_c} °C", "label"),))
+    return packed(width, *groups)
+
+
+def _clocks(look: Look, gpu: GpuView, width: int) -> Line:
+    sm = f"SM {number(gpu.sm_mhz)}/{number(gpu.sm_max_mhz)} MHz"
+    memory = f"   memory {number(gpu.mem_mhz)}/{number(gpu.mem_max_mhz)} MHz"
+    state = f"   P{gpu.pstate}" if not isinstance(gpu.pstate, Absent) else ""
+    return packed(width, pair(look, "clocks", sm, label_width=LABEL), (look.seg(memory),), (look.seg(state, "label"),))
+
+
+def _held(gpu: GpuView) -> tuple[str, str]:
+    """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen."""
+    duty = [(name, share) for name, share in gpu.duty.items() if not isinstance(share, Absent) and share >= 0.005]
+    if duty:
+        words = ", ".join(
+            f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])
+        )
+        heat = max((share for name, share in duty if name != "power_cap"), default=0.0)
+        return words, crit_above(heat, 0.01, 0.05)
+    if isinstance(gpu.reasons, Absent):
+        return NONE, "label"
+    bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]
+    return (", ".join(bits), "warn") if bits else ("nothing", "label")
+
+
+def _link(look: Look, gpu: GpuView, width: int) -> Line:
+    now = gpu.pcie if isinstance(gpu.pcie, str) else NONE
+    judged = gpu.pcie_judged
+    groups: list[Line] = [pair(look, "PCIe", now, "warn" if judged in (Link.NARROW, Link.SLOW) else "text", LABEL)]
+    if isinstance(gpu.pcie_max, str):
+        groups.append((look.seg(f"   slot {gpu.pcie_max}", "label"),))
+    if isinstance(gpu.pcie_device, str):
+        groups.append((look.seg(f"   GPU {gpu.pcie_device}", "label"),))
+    if isinstance(judged, str):
+        if judged != Link.FULL:
+            groups.append((look.seg(f"   {judged}", "warn" if judged in (Link.NARROW, Link.SLOW) else "label"),))
+    elif judged.why is Why.NOT_YET and now != gpu.pcie_max:
+        groups.append((look.seg("   (slow while idle, by design)", "label"),))
+    if not isinstance(gpu.pcie_rx_s, Absent) and not isinstance(gpu.pcie_tx_s, Absent):
+        groups.append((look.seg(f"   ↓{rate_bytes(gpu.pcie_rx_s)} ↑{rate_bytes(gpu.pcie_tx_s)}"),))
+        if not isinstance(gpu.pcie_share, Absent):
+            groups.append((look.seg(f"  {percent(gpu.pcie_share)} of the link", crit_above(gpu.pcie_share, 0.6, 0.8)),))
+    else:
+        why = gpu.pcie_rx_s if isinstance(gpu.pcie_rx_s, Absent) else gpu.pcie_tx_s
+        groups.append((look.seg(f"   rates: {why}", "label"),))
+    return packed(width, *groups)
+
+
+def _errors(look: Look, gpu: GpuView, width: int) -> Line:
+    groups: list[Line] = [(look.seg("errors".ljust(LABEL), "label"),)]
+    replays = gpu.replays_min
+    pen = crit_above(replays, 10, 60)
+    groups.append((look.seg("PCIe replays ", "label"), look.seg(f"{number(replays)}/min", pen)))
+    corrected, uncorrected = gpu.ecc_corrected, gpu.ecc_uncorrected
+    if isinstance(corrected, Absent) and isinstance(uncorrected, Absent):
+        groups.append((look.seg("   ECC ", "label"), look.seg(NONE)))
+    else:
+        bad = "crit" if not isinstance(uncorrected, Absent) and uncorrected > 0 else "text"
+        groups.append((look.seg("   ECC corrected ", "label"), look.seg(number(corrected))))
+        groups.append((look.seg("  uncorrected ", "label"), look.seg(number(uncorrected), bad)))
+    if isinstance(gpu.xids, Absent):
+        groups.append((look.seg("   Xid ", "label"), look.seg(NONE)))
+    elif gpu.xids:
+        groups.append((look.seg(f"   Xid {', '.join(str(one.code) for one in gpu.xids[-4:])}", "crit"),))
+    else:
+        groups.append((look.seg("   Xid ", "label"), look.seg("none")))
+    return packed(width, *groups)
+
+
+def _place(look: Look, frame: Frame, gpu: GpuView, width: int) -> Line:
+    """GPU ↔ NUMA node ↔ CPUs ↔ where the server's threads are."""
+    node = f"NUMA node {gpu.numa_node}" if not isinstance(gpu.numa_node, Absent) else "NUMA node –"
+    groups: list[Line] = [pair(look, "place", node, label_width=LABEL)]
+    near = gpu.local_cpus if isinstance(gpu.local_cpus, str) else NONE
+    groups.append((look.seg("   near CPUs ", "label"), look.seg(near)))
+    sched = frame.sched
+    if isinstance(sched, SchedView) and not isinstance(sched.nodes, Absent) and sched.nodes and _is_servers(gpu):
+        away = not isinstance(gpu.numa_node, Absent) and gpu.numa_node not in sched.nodes
+        text = f"   server's threads on node {', '.join(map(str, sched.nodes))}"
+        groups.append((look.seg(text, "warn" if away else "label"),))
+    if gpu.mig is True:
+        groups.append((look.seg("   split into MIG instances: most figures of the whole are absent", "label"),))
+    return packed(width, *groups)
+
+
+def _processes(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
+    if isinstance(gpu.processes, Absent):
+        return [pair(look, "processes", fit(str(gpu.processes), width - LABEL), "label", LABEL)]
+    own: set[int] = set()
+    if isinstance(frame.sched, SchedView):
+        own = {thread.pid for thread in frame.sched.threads}
+    lines: list[Line] = []
+    for one in sorted(gpu.processes, key=lambda x: -(x.bytes if isinstance(x.bytes, int) else 0)):
+        label = "processes" if not lines else ""
+        mine = one.pid in own
+        used = size(one.bytes) if not isinstance(one.bytes, Absent) else NONE
+        name = f"{one.comm or '?'} ({one.pid})"
+        lines.append(
+            packed(
+                width,
+                pair(look, label, fit(name, 28).ljust(28), label_width=LABEL),
+                (look.seg(f"  {used.rjust(10)}"),),
+                (look.seg(f"  {one.kind}", "label"),),
+                (look.seg("  the server" if mine else "", "accent"),),
+            )
+        )
+    return lines or [pair(look, "processes", "none", "label", LABEL)]
