@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,58 @@ def test_a_second_scrape_makes_no_new_keys() -> None:
     text = VLLM.read_text()
     first = list(parse(text, ("vllm:",)))
     assert all(a is b for a, b in zip(first, parse(text, ("vllm:",)), strict=True))
+
+
+_LINES = st.lists(
+    st.sampled_from(
+        [
+            *("x:a 1", "x:a 2", "x:a NaN", 'x:b{l="1"} 3', 'x:b{l="1"} 4', 'x:b{l="2"} 5', "x:c 6 1700000000", "x:c 7"),
+            *(
+                "x:c 6 1700000001",
+                "x:d_created 8",
+                "x:d_created 9",
+                "y 10",
+                "y 11",
+                "# HELP x a",
+                "# HELP x b",
+                "x:e",
+                "",
+            ),
+            *("x:f  12", "x:f 13", 'x:g 14 # {t="1"} 2', 'x:g 15 # {t="1"} 2'),
+        ]
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(st.lists(_LINES, min_size=2, max_size=5))
+def test_a_scrape_reads_the_same_whatever_was_read_before(texts: list[list[str]]) -> None:
+    for lines in texts:
+        text = "# TYPE x:a gauge\n" + "\n".join(lines)
+        after_another = parse(text, ("x:",))
+        exposition._last = None
+        assert after_another == parse(text, ("x:",))
+        after_another.clear()  # the caller's own: what is remembered stays
+        assert parse(text, ("x:",)) == parse(text, ("x:", "z:"))
+
+
+def test_only_what_changed_is_read_again() -> None:
+    text = VLLM.read_text()
+    many = "\n".join(text.replace('engine="0"', f'engine="{n}"') for n in range(20))
+
+    def cost(forget: bool) -> float:
+        best = 1.0
+        for _ in range(5):
+            if forget:
+                exposition._last = None
+            begun = time.perf_counter()
+            parse(many, ("vllm:",))
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    parse(many, ("vllm:",))
+    assert cost(forget=True) > 1.5 * cost(forget=False)
 
 
 def test_the_cache_of_keys_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

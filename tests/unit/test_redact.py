@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtop.collect.engine.exposition import parse
 from qtop.record.redact import TEXT_KEYS, Redactor, local_names, redact_sample_server
 from qtop.record.writer import RecordingWriter
 from qtop.sample import (
@@ -30,6 +31,7 @@ from qtop.sample import (
 )
 from qtop.sample.codec import Header
 
+CAPTURES = Path(__file__).parent.parent / "data" / "captures"
 HEADER = Header(created=0.0, qtop_version="0", note="runs on gpubox17")
 NAMES = ("gpubox17", "gpubox17.lab.example.org")
 
@@ -327,3 +329,27 @@ def test_a_long_text_is_redacted_in_time() -> None:
 
     cost(1000)
     assert cost(16_000) < 16 * 6 * max(cost(1000), 0.001)  # quadratic searching would be 256 times as slow
+
+
+def test_labels_of_series_keep_names_of_models_but_no_host_and_no_secret(folder: Path) -> None:
+    series = {
+        'vllm:lora_requests_info{running_lora_adapters="sql,chat",model_name="org/model"}': 1.0,
+        'sglang:prompt_tokens_total{model_name="m",node="gpubox17.lab.example.org"}': 2.0,
+        'sglang:prompt_tokens_total{model_name="m",customer_api_key="zQ9xsecretx9Qz"}': 3.0,
+        "vllm:generation_tokens_total": 4.0,
+    }
+    sample = Sample(t=1.0, engine=EngineSample(1.0, 1.0, series))
+    text = recorded(folder, sample)
+    assert "gpubox17" not in text and "zQ9x" not in text
+    assert "sql,chat" in text and "org/model" in text and '"vllm:generation_tokens_total":4.0' in text
+    redactor = Redactor(NAMES)
+    for _ in range(2):
+        found = redactor.sample(sample).engine
+        assert isinstance(found, EngineSample) and sorted(found.series.values()) == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.metrics.txt")), ids=lambda path: path.name)
+def test_no_series_of_a_real_server_is_changed(path: Path) -> None:
+    series = parse(path.read_text(), ("vllm:", "llamacpp:", "sglang:", "tgi_", "trtllm_", "nv_", "process_"))
+    sample = Sample(t=1.0, engine=EngineSample(1.0, 1.0, series))
+    assert Redactor(NAMES).sample(sample).engine is sample.engine

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from operator import gt
 
-from qtop.model.series import Match, Totals, increase, ratio
+from qtop.model.series import Copies, Match, Totals, increase, ratio
 from qtop.model.serving import Latency, Quantile
 from qtop.sample import Absent, Reading, Why
 
@@ -30,17 +30,15 @@ class Window:
     below: tuple[float, ...]
     """Observations not above each bound."""
     n: float
-    total: Reading[float]
-    """Sum of all observations."""
 
 
-def window(old: Totals, new: Totals, name: str, match: Match = ()) -> Window | Absent:
+def window(old: Totals, new: Totals, name: str, match: Match = (), copies: Copies | None = None) -> Window | Absent:
     """The gain of a histogram, its series (engines, ranks) added up; only bounds that each of them has are kept.
 
     Absent where a counter fell (the server began anew), where nothing was observed, where buckets contradict each
     other. A series that was not there before counts from 0, as servers create them with their first observation.
     """
-    buckets = new.layout.buckets(name, match)
+    buckets = new.layout.buckets(name, match, copies)
     if not buckets.bounds:
         counted = bool(new.layout.named(f"{name}_count", match))
         why = f"{name} has no buckets" if counted else f"the server has no {name}"
@@ -54,13 +52,15 @@ def window(old: Totals, new: Totals, name: str, match: Match = ()) -> Window | A
         n, below, bounds = below[-1], below[:-1], bounds[:-1]
     else:  # without its last bucket a histogram has its count
         n = _gain(old, new, f"{name}_count", match)
+        if copies is not None:
+            n = Absent(Why.UNSUPPORTED, f"{name} has no last bucket")
     if isinstance(n, Absent):
         return n
     if n <= 0:
         return Absent(Why.NOT_YET, "nothing observed in the window")
     if any(map(gt, below, (*below[1:], n))):
         return Absent(Why.FAILED, f"the buckets of {name} contradict each other")
-    return Window(bounds, tuple(below), n, _gain(old, new, f"{name}_sum", match))
+    return Window(bounds, tuple(below), n)
 
 
 def _gain(old: Totals, new: Totals, name: str, match: Match) -> Reading[float]:
@@ -96,13 +96,21 @@ def quantile(gain: Window, percent: int, scale: float = 1.0) -> Reading[Quantile
     return Quantile(low + (high - low) * inside, "=", low, high)
 
 
-def latency(old: Totals, new: Totals, names: tuple[str, ...], scale: float, match: Match = ()) -> Latency | Absent:
+def latency(
+    old: Totals,
+    new: Totals,
+    names: tuple[str, ...],
+    scale: float,
+    match: Match = (),
+    copies: Copies | None = None,
+) -> Latency | Absent:
     """Mean, count and percentiles of the first of these histograms that is there; ``scale`` turns its unit into ms."""
     name = next((one for one in names if new.layout.named(f"{one}_count", match)), names[0])
-    gain = window(old, new, name, match)
+    gain = window(old, new, name, match, copies)
     if isinstance(gain, Absent):
         return gain
-    mean = ratio(gain.total, gain.n)
+    # Of all its series, copies too: they do not change a mean.
+    mean = ratio(_gain(old, new, f"{name}_sum", match), _gain(old, new, f"{name}_count", match))
     figures = {key: quantile(gain, percent, scale) for key, percent in PERCENTS.items()}
     return Latency(
         source=name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 from operator import itemgetter, sub
@@ -25,6 +26,16 @@ def base_name(key: str) -> str:
     return key.partition("{")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Labels by which an engine writes the same figure once for each of its processes (tensor-parallel ranks)."""
+
+    engine: str
+    """Tells engines apart."""
+    process: tuple[str, ...]
+    """Tell the processes of one engine apart."""
+
+
 class Layout:
     """Which series a scrape holds, by name and by label; the values are in the scrape."""
 
@@ -36,7 +47,8 @@ class Layout:
         self.by_name = {name: tuple(group) for name, group in named.items()}
         self._matched: dict[tuple[str, Match], tuple[str, ...]] = {}
         self._grouped: dict[tuple[str, str, Match], dict[str, tuple[str, ...]]] = {}
-        self._buckets: dict[tuple[str, Match], Buckets] = {}
+        self._copied: dict[tuple[str, Copies, Match], dict[str, tuple[tuple[str, ...], ...]]] = {}
+        self._buckets: dict[tuple[str, Match, Copies | None], Buckets] = {}
 
     def named(self, name: str, match: Match = ()) -> tuple[str, ...]:
         """The keys under a name whose labels have these values."""
@@ -59,18 +71,35 @@ class Layout:
             self._grouped[name, label, match] = found
         return found
 
-    def buckets(self, name: str, match: Match = ()) -> Buckets:
-        """The buckets of a histogram."""
-        found = self._buckets.get((name, match))
+    def copies(self, name: str, kept: Copies, match: Match = ()) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """For each engine the keys under a name as each of its processes writes them."""
+        found = self._copied.get((name, kept, match))
+        if found is None:
+            found = {}
+            for engine, keys in self.groups(name, kept.engine, match).items():
+                each: dict[tuple[str, ...], list[str]] = {}
+                for key in keys:
+                    labels = split_series(key)[1]
+                    each.setdefault(tuple(labels.get(label, "") for label in kept.process), []).append(key)
+                found[engine] = tuple(tuple(group) for _, group in sorted(each.items()))
+            self._copied[name, kept, match] = found
+        return found
+
+    def buckets(self, name: str, match: Match = (), copies: Copies | None = None) -> Buckets:
+        """The buckets of a histogram; with ``copies`` those of one process of each engine."""
+        found = self._buckets.get((name, match, copies))
         if found is None:
             lists: dict[str, list[tuple[float, str]]] = {}
-            for key in self.named(f"{name}_bucket", match):
+            keys = self.named(f"{name}_bucket", match)
+            if copies is not None:
+                keys = tuple(key for each in self.copies(f"{name}_bucket", copies, match).values() for key in each[0])
+            for key in keys:
                 labels = dict(split_series(key)[1])
                 bound = _bound(labels.pop("le", ""))
                 if bound is not None:
                     lists.setdefault(repr(sorted(labels.items())), []).append((bound, key))
             found = Buckets(sorted(pairs) for pairs in lists.values())
-            self._buckets[name, match] = found
+            self._buckets[name, match, copies] = found
         return found
 
 

@@ -14,13 +14,19 @@ from typing import TypeVar
 
 import msgspec
 
-from qtop.sample import Absent, CgroupSample, Event, Reading, Sample, ServerInfo, ServerProcs, Setting
+from qtop.sample import Absent, CgroupSample, EngineSample, Event, Reading, Sample, ServerInfo, ServerProcs, Setting
 from qtop.sample.settings import SET, is_secret_name
 
 MASK = "***"
 HOST = "HOST"
 TEXT_KEYS = frozenset({"prompt", "text", "answer", "messages", "content"})
 """Keys of ``Event.data``, at any depth, that may hold what a user wrote or a model answered."""
+
+MOST_KEYS = 20_000
+"""Of series that are remembered as looked at; a vLLM has 400."""
+
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="(?:[^"\\]|\\.)*"')
+_NAMES_MODEL = re.compile(r"model|lora")
 
 _STRONG = r"passw|passphrase|secret|api[-_]?key|access[-_]?key|private[-_]?key|auth[-_]?key|credential|authorization"
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?P<quote>\\+["']).*?(?P=quote)|\S+)"""
@@ -51,6 +57,7 @@ class Redactor:
         self._keep_text = keep_text
         self._host = _host_pattern(names)
         self._server: tuple[ServerInfo, ServerInfo] | None = None
+        self._keys: dict[str, str] = {}
 
     def sample(self, sample: Sample) -> Sample:
         """The sample with its server's address and arguments, reasons of absence and cgroup paths redacted."""
@@ -58,7 +65,7 @@ class Redactor:
         return msgspec.structs.replace(
             sample,
             server=self._reason(server) if isinstance(server, Absent) else self._server_info(server),
-            engine=self._reason(sample.engine),
+            engine=self._engine(sample.engine),
             procs=self._procs(sample.procs) if isinstance(sample.procs, ServerProcs) else self._reason(sample.procs),
             host=self._reason(sample.host),
             gpu=self._reason(sample.gpu),
@@ -159,6 +166,25 @@ class Redactor:
         )
         self._server = (server, redacted)
         return redacted
+
+    def _engine(self, engine: EngineSample | Absent) -> EngineSample | Absent:
+        """The series, keyed by what may be said. Names of models and adapters stay; another label may hold a host's
+        name, or a secret that somebody put there (SGLang's custom labels)."""
+        if isinstance(engine, Absent):
+            return self._reason(engine)
+        hidden = self._keys
+        if len(hidden) > MOST_KEYS:
+            hidden.clear()
+        new = [key for key in engine.series if key not in hidden]
+        for key in new:
+            name, brace, labels = key.partition("{")
+            hidden[key] = name + brace + _LABEL.sub(self._label, labels)
+        if not any(hidden[key] != key for key in engine.series):
+            return engine
+        return msgspec.structs.replace(engine, series={hidden[key]: value for key, value in engine.series.items()})
+
+    def _label(self, pair: re.Match[str]) -> str:
+        return pair[0] if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
 
     def _procs(self, procs: ServerProcs) -> ServerProcs:
         """A container's name in a cgroup path is often its host name."""

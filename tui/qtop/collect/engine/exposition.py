@@ -7,7 +7,7 @@ are passed over. Histogram buckets are series like all others.
 from __future__ import annotations
 
 import re
-from math import isfinite, nan
+from math import isfinite
 
 CACHE_LIMIT = 20_000
 """Series heads remembered between scrapes; a vLLM has 400. Beyond it the cache starts anew."""
@@ -24,14 +24,19 @@ _interned: dict[str, str] = {}
 
 
 class _Scrape:
-    """A text as it was read: its lines, for each the head that names a series (None: of no interest), the series."""
+    """A text as it was read: its lines, for each what it says (head and key of a series; None: of no interest), and the
+    series."""
 
-    __slots__ = ("heads", "lines", "prefixes", "series")
+    __slots__ = ("known", "lines", "prefixes", "series")
 
     def __init__(
-        self, prefixes: tuple[str, ...], lines: list[str], heads: list[str | None], series: dict[str, float]
+        self,
+        prefixes: tuple[str, ...],
+        lines: list[str],
+        known: list[tuple[str, str] | None],
+        series: dict[str, float],
     ) -> None:
-        self.prefixes, self.lines, self.heads, self.series = prefixes, lines, heads, series
+        self.prefixes, self.lines, self.known, self.series = prefixes, lines, known, series
 
 
 _last: _Scrape | None = None
@@ -60,18 +65,18 @@ def parse(text: str, prefixes: tuple[str, ...], *, cut: bool = False) -> dict[st
 
 
 def _whole(lines: list[str], prefixes: tuple[str, ...]) -> _Scrape:
-    known = _interned
+    interned = _interned
     series: dict[str, float] = {}
-    heads: list[str | None] = [None] * len(lines)
+    known: list[tuple[str, str] | None] = [None] * len(lines)
     keys: list[str] = []
     for at, line in enumerate(lines):
         if not line.startswith(prefixes):
             continue
         head, _, value = line.rpartition(" ")
-        heads[at] = head
-        key = known.get(head)
+        key = interned.get(head)
         if key is None:
             key, value = _first_seen(line, head, value)
+        known[at] = head, key
         if not key:
             continue
         keys.append(key)
@@ -83,37 +88,37 @@ def _whole(lines: list[str], prefixes: tuple[str, ...]) -> _Scrape:
             series[key] = number
     # Of a series written twice, which no server should do, the later line counts: such a text is read whole each time.
     once = len(set(keys)) == len(keys)
-    return _Scrape(prefixes, lines if once else [], heads, series)
+    return _Scrape(prefixes, lines if once else [], known, series)
 
 
 def _changed(old: _Scrape | None, lines: list[str], prefixes: tuple[str, ...]) -> _Scrape | None:
-    """The scrape by its differences from the last one; None where it holds other series than that."""
+    """The scrape by its differences from the last one; None where it holds other series than that, or lines that are
+    more than a series and its value."""
     if old is None or old.prefixes != prefixes or len(old.lines) != len(lines):
         return None
-    known, heads = _interned, old.heads
     series = old.series.copy()
-    differing = [at for at, (new, was) in enumerate(zip(lines, old.lines, strict=True)) if new != was]
-    for at in differing:
-        line = lines[at]
-        head, _, value = line.rpartition(" ")
-        if head != heads[at]:
-            if heads[at] is None and not line.startswith(prefixes) and not old.lines[at].startswith(prefixes):
-                continue  # a comment, another program's series
+    for line, was, known in zip(lines, old.lines, old.known, strict=True):
+        if line == was:
+            continue
+        if known is None:
+            if line.startswith(prefixes):
+                return None
+            continue  # a comment, another program's series
+        head, key = known
+        value = line[len(head) :]
+        if not line.startswith(head) or value[:1] != " ":
             return None
-        key = known.get(head)
-        if key is None:
-            return None  # a line with a timestamp or an exemplar, or one that the cache has dropped
         if not key:
             continue
         try:
             number = float(value)
         except ValueError:
-            number = nan
+            return None
         if isfinite(number):
             series[key] = number
         else:
             series.pop(key, None)
-    return _Scrape(prefixes, lines, heads, series)
+    return _Scrape(prefixes, lines, old.known, series)
 
 
 def _first_seen(line: str, head: str, value: str) -> tuple[str, str]:

@@ -84,5 +84,7 @@ def latency_view(engine: str, first: EngineSample, new: EngineSample) -> Latency
     found: dict[str, Latency | Absent] = {}
     for name in _LATENCIES:
         spec = table.latencies.get(name)
-        found[name] = table.not_told(name) if spec is None else latency(old, now, spec.names, spec.scale, spec.match)
+        found[name] = (
+            table.not_told(name) if spec is None else latency(old, now, spec.names, spec.scale, spec.match, spec.copies)
+        )
     return LatencyView(seconds=seconds, **found)

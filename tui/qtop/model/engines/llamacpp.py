@@ -22,7 +22,7 @@ def _slots_use(scrapes: Scrapes) -> Reading[float]:
     """Context in use over context there is."""
     slots = scrapes.new.slots
     if isinstance(slots, Absent):
-        return slots
+        return slots if slots.detail else Absent(slots.why, "the recording holds no slots")
     room = sum(slot.n_ctx for slot in slots)
     used = sum(slot.prompt_tokens + slot.decoded for slot in slots if slot.busy)
     return min(1.0, used / room) if room else Absent(Why.UNSUPPORTED, "no slots")
@@ -31,7 +31,7 @@ def _slots_use(scrapes: Scrapes) -> Reading[float]:
 def _capacity(scrapes: Scrapes) -> Reading[float]:
     slots = scrapes.new.slots
     if isinstance(slots, Absent):
-        return slots
+        return slots if slots.detail else Absent(slots.why, "the recording holds no slots")
     return float(sum(slot.n_ctx for slot in slots)) or Absent(Why.UNSUPPORTED, "no slots")
 
 

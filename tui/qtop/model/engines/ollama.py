@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from qtop.model.engines.table import Computed, EngineTable, Scrapes
 from qtop.model.serving import ModelView
-from qtop.sample import NOT_RECORDED, Absent, Why
+from qtop.sample import Absent, Why
 
 
 def _models(scrapes: Scrapes) -> tuple[ModelView, ...] | Absent:
     if isinstance(scrapes.new.models, Absent):
-        return scrapes.new.models
+        why = scrapes.new.models
+        return why if why.detail else Absent(why.why, "the recording holds no models")
     return tuple(
         ModelView(
             name=one.name,
             bytes=one.bytes,
             vram_bytes=one.vram_bytes,
             context=one.context or Absent(Why.UNSUPPORTED, "an older Ollama does not tell"),
-            expires=one.expires or NOT_RECORDED,
+            expires=one.expires or Absent(Why.UNSUPPORTED, "it stays"),
         )
         for one in scrapes.new.models
     )

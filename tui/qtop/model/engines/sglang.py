@@ -1,5 +1,6 @@
 """SGLang, to 0.5.23. The scheduler's series carry tp_rank, pp_rank and (with data parallelism) dp_rank: series that
-agree in dp_rank are one engine seen by several processes. The tokenizer's carry the model only.
+agree in dp_rank are one engine, written by each of its processes with --enable-metrics-for-all-schedulers. The
+tokenizer's carry the model only.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from qtop.model.engines.table import (
     Stages,
     gain,
 )
-from qtop.model.series import ratio
+from qtop.model.series import Copies, ratio
 from qtop.model.serving import LoraView
 from qtop.sample import Absent, Reading, Why
 
 _RANK = "dp_rank"
+_COPIES = Copies(_RANK, ("tp_rank", "pp_rank", "moe_ep_rank"))
 
 
 def _s(*names: str) -> tuple[str, ...]:
     return tuple(f"sglang:{name}" for name in names)
 
 
-_RUNNING = Level(_s("num_running_reqs"), copies=_RANK)
-_WAITING = Level(_s("num_queue_reqs"), copies=_RANK)
+_RUNNING = Level(_s("num_running_reqs"), copies=_COPIES)
+_WAITING = Level(_s("num_queue_reqs"), copies=_COPIES)
 _KV_USE = Level(_s("token_usage", "full_token_usage"), pick="max")
 _ITL = _s("inter_token_latency_seconds", "time_per_output_token_seconds")
 
@@ -43,7 +45,7 @@ def _waiting_by_reason(scrapes: Scrapes) -> dict[str, float] | Absent:
     }
     found: dict[str, float] = {}
     for reason, name in queues.items():
-        level, _ = Level(_s(name), copies=_RANK).read(scrapes)
+        level, _ = Level(_s(name), copies=_COPIES).read(scrapes)
         if not isinstance(level, Absent):
             found[reason] = level
     return found or Absent(Why.UNSUPPORTED, "SGLang does not tell")
@@ -62,7 +64,7 @@ def _loras(scrapes: Scrapes) -> LoraView | Absent:
     if isinstance(most, Absent):
         return Absent(Why.UNSUPPORTED, "no LoRA adapter is in use")
     unnamed = Absent(Why.UNSUPPORTED, "SGLang tells their number only")
-    return LoraView(unnamed, unnamed, most, scrapes.now.largest(*_s("lora_pool_slots_used")))
+    return LoraView(unnamed, unnamed, most, scrapes.now.largest(*_s("lora_pool_slots_used")))  # of one engine
 
 
 TABLE = EngineTable(
@@ -73,14 +75,16 @@ TABLE = EngineTable(
         "waiting": _WAITING,
         "waiting_by_reason": Computed(_waiting_by_reason, "sglang:num_*queue_reqs"),
         "kv_use": _KV_USE,
-        "kv_capacity_tokens": Level(_s("max_total_num_tokens"), copies=_RANK),
+        "kv_capacity_tokens": Level(_s("max_total_num_tokens"), copies=_COPIES),
         "preempt_s": Rate(
-            _s("num_retracted_requests_total"), absent="none so far, or an SGLang that does not count it"
+            _s("num_retracted_requests_total"),
+            copies=_COPIES,
+            absent="none so far, or not counted",
         ),
         "prefix_hit": Computed(_prefix_hit, "sglang:cached_tokens_total / sglang:prompt_tokens_total"),
         "gen_tok_s": Rate(_s("generation_tokens_total")),
         "prompt_tok_s": Rate(_s("prompt_tokens_total")),
-        "steps_s": Rate(_s("cuda_graph_passes_total"), note=", forward passes by CUDA graph mode"),
+        "steps_s": Rate(_s("cuda_graph_passes_total"), copies=_COPIES, note=", forward passes by CUDA graph mode"),
         "finished_s": Rate(_s("num_requests_total")),
         "itl_ms": Mean(_ITL),
         "loras": Computed(_loras, "sglang:lora_pool_slots_*"),
@@ -103,11 +107,11 @@ TABLE = EngineTable(
         "running": _RUNNING,
         "waiting": _WAITING,
         "kv_use": _KV_USE,
-        "gen_tok_s": Level(_s("gen_throughput"), copies=_RANK),
-        "steps_s": Rate(_s("cuda_graph_passes_total")),
+        "gen_tok_s": Level(_s("gen_throughput"), copies=_COPIES),
+        "steps_s": Rate(_s("cuda_graph_passes_total"), copies=_COPIES),
     },
     latencies={
-        "queue": Histogram(_s("queue_time_seconds")),
+        "queue": Histogram(_s("queue_time_seconds"), copies=_COPIES),
         "ttft": Histogram(_s("time_to_first_token_seconds")),
         "itl": Histogram(_ITL),
         "e2e": Histogram(_s("e2e_request_latency_seconds")),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from qtop.model.series import Match, Totals, increase, rate, ratio, totals_of
+from qtop.model.series import Copies, Match, Totals, increase, rate, ratio, totals_of
 from qtop.sample import NOT_YET, Absent, EngineSample, Reading, Why
 
 Told = tuple[Any, str]
@@ -77,13 +77,12 @@ def spelled(name: str, match: Match) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A gauge now. ``pick`` is how several engines combine; with ``copies`` the series that agree in that label are
-    the same engine seen by several processes (tensor-parallel ranks), of which the largest counts."""
+    """A gauge now. ``pick`` is how several engines combine; where an engine writes ``copies`` the largest counts."""
 
     names: tuple[str, ...]
     pick: Literal["sum", "max"] = "sum"
     match: Match = ()
-    copies: str = ""
+    copies: Copies | None = None
     scale: float = 1.0
     absent: str = ""
 
@@ -98,8 +97,8 @@ class Level:
         if len(keys) > 1:
             source = f"{'sum' if self.pick == 'sum' else 'largest'} of {source}"
         if self.copies and self.pick == "sum":
-            groups = now.layout.groups(name, self.copies, self.match).values()
-            value = sum(max(now.series[key] for key in group) for group in groups)
+            engines = now.layout.copies(name, self.copies, self.match).values()
+            value = sum(max(now.sum(copy) for copy in each) for each in engines)
         else:
             value = self._combined(now, keys)
         return value * self.scale, source
@@ -114,7 +113,9 @@ class Level:
         keys = now.layout.groups(name, label, self.match).get(value, ()) if name is not None else ()
         if not keys:
             return Absent(Why.UNSUPPORTED, "not told for each engine")
-        return (max(now.series[key] for key in keys) if self.copies else self._combined(now, keys)) * self.scale
+        if name is not None and self.copies and self.pick == "sum":
+            return max(now.sum(copy) for copy in now.layout.copies(name, self.copies, self.match)[value]) * self.scale
+        return self._combined(now, keys) * self.scale
 
     def values(self, scrapes: Scrapes, label: str) -> Iterable[str]:
         """The engines there are."""
@@ -130,6 +131,7 @@ class Rate:
     names: tuple[str, ...]
     match: Match = ()
     pick: Literal["sum", "largest", "least"] = "sum"
+    copies: Copies | None = None
     scale: float = 1.0
     absent: str = ""
     note: str = ""
@@ -144,7 +146,9 @@ class Rate:
         rates = [self._rate(scrapes, (key,)) for key in keys] if self.pick != "sum" else []
         known = [one for one in rates if not isinstance(one, Absent)]
         found: Reading[float]
-        if self.pick == "sum":
+        if self.copies:
+            found = self._once(scrapes, now.layout.copies(name, self.copies, self.match).values())
+        elif self.pick == "sum":
             found = rate(before.total(*self.names, match=self.match), now.sum(keys), scrapes.seconds)
         else:
             found = (max(known) if self.pick == "largest" else min(known)) if known else NOT_YET
@@ -152,6 +156,16 @@ class Rate:
             return found, ""
         many = "" if len(keys) == 1 or self.pick == "sum" else f"{self.pick} "
         return found * self.scale, f"{many}rate of {spelled(name, self.match)}{self.note}"
+
+    def _once(self, scrapes: Scrapes, engines: Iterable[tuple[tuple[str, ...], ...]]) -> Reading[float]:
+        """The sum over engines, of each the copy that grew most."""
+        total = 0.0
+        for each in engines:
+            known = [one for copy in each if not isinstance(one := self._rate(scrapes, copy), Absent)]
+            if not known:
+                return NOT_YET
+            total += max(known)
+        return total
 
     def _rate(self, scrapes: Scrapes, keys: tuple[str, ...]) -> Reading[float]:
         if any(key not in scrapes.before.series for key in keys):
@@ -162,9 +176,12 @@ class Rate:
         """Of one engine."""
         name = scrapes.now.first(self.names, self.match)
         keys = scrapes.now.layout.groups(name, label, self.match).get(value, ()) if name is not None else ()
-        if not keys:
+        if name is None or not keys:
             return Absent(Why.UNSUPPORTED, "not told for each engine")
-        found = self._rate(scrapes, keys)
+        if self.copies:
+            found = self._once(scrapes, [scrapes.now.layout.copies(name, self.copies, self.match)[value]])
+        else:
+            found = self._rate(scrapes, keys)
         return found if isinstance(found, Absent) else found * self.scale
 
     def values(self, scrapes: Scrapes, label: str) -> Iterable[str]:
@@ -304,6 +321,7 @@ class Histogram:
     names: tuple[str, ...]
     scale: float = 1000.0
     match: Match = ()
+    copies: Copies | None = None
 
 
 @dataclass(frozen=True, slots=True)

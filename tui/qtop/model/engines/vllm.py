@@ -122,7 +122,7 @@ TABLE = EngineTable(
             nothing="nothing drafted in the window",
         ),
         "sleep": Computed(_sleep, "vllm:engine_sleep_state"),
-        "api_cpu": Rate(("process_cpu_seconds_total",), absent="told only by a single API server"),
+        "api_cpu": Rate(("process_cpu_seconds_total",), absent="neither several API servers nor older recordings tell"),
     },
     missing={"models": "vLLM holds one model", "scheduler_cpu": "vLLM does not tell; its threads show it"},
     rank_label="engine",
