@@ -79,7 +79,7 @@ class GpuView:
     pcie_device: Reading[str] = NOT_YET
     """What the GPU alone would allow, as "gen5"."""
     pcie_judged: Reading[str] = NOT_YET
-    """A ``qtop.model.gpu_link.Link`` once the GPU has been under load for some seconds; idle links slow down by design."""
+    """A ``qtop.model.gpu_link.Link`` after some seconds under load; an idle link slows down by design."""
     pcie_rx_s: Reading[float] = NOT_YET
     """Bytes a second to the GPU."""
     pcie_tx_s: Reading[float] = NOT_YET
