@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What one reading of the GPUs costs qtop: CPU milliseconds of the thread in NvmlCollector.read, over a fake NVML.
 
-The fake answers at once, so this is the cost of Python and ctypes; a real driver adds its own. A floor is printed beside it:
-what the fake itself takes, measured as the same calls made from C (the fake looks at its scenario file in each call).
+The fake answers at once (each call looks whether its scenario file has changed, some microseconds), so this is the cost
+of Python and ctypes; a real driver adds its own, which collect/nvml_gpu.py tells.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure(ticks: int, pause: float, profile: bool) -> None:
 
     collector = NvmlCollector()
     profiler = cProfile.Profile(time.thread_time)
-    costs = []
+    costs, seen = [], 0
     for tick in range(ticks + 5):
         time.sleep(pause)
         if profile and tick >= 5:
@@ -55,13 +55,15 @@ def measure(ticks: int, pause: float, profile: bool) -> None:
         section = collector.read()
         spent = (time.thread_time() - begin) * 1e3
         profiler.disable()
-        assert isinstance(section, GpuSection), section
+        if not isinstance(section, GpuSection):
+            raise SystemExit(str(section))
+        seen = len(section.gpus)
         if tick >= 5:
             costs.append(spent)
     collector.close()
     ordered = sorted(costs)
     print(
-        f"{len(section.gpus)} GPUs, {ticks} ticks: median {statistics.median(costs):.2f} ms CPU a tick, "
+        f"{seen} GPUs, {ticks} ticks: median {statistics.median(costs):.2f} ms CPU a tick, "
         f"mean {statistics.fmean(costs):.2f}, p90 {ordered[int(0.9 * len(ordered))]:.2f}"
     )
     if profile:

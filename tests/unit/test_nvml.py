@@ -6,84 +6,19 @@ import ctypes
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
 from tests.fakes.nvml_fixture import FakeNvml, h100
 from tests.fakes.nvml_fixture import fake_nvml as _fixture  # noqa: F401 - pytest finds a fixture by its presence
+from tests.fakes.nvml_reader import Reader, why
+from tests.fakes.nvml_reader import reader as _reader  # noqa: F401
 
 from qtop.collect.nvml import place
 from qtop.collect.nvml_fields import counter_ids
 from qtop.collect.nvml_sysfs import sysfs_bus_id
-from qtop.sample import Absent, GpuProcess, GpuSection, Why
-
-_READER = """
-import sys
-from pathlib import Path
-import msgspec
-from qtop.collect.nvml import NvmlCollector
-
-now = 0.0
-collector = NvmlCollector(sysfs=Path(sys.argv[1]), clock=lambda: now, proc=Path(sys.argv[1]).parent / "proc")
-for line in sys.stdin:
-    if line == "imported\\n":
-        answer = "pynvml" in sys.modules
-    elif line == "close\\n":
-        answer = collector.close()
-    else:
-        now = float(line)
-        answer = collector.read()
-    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\\n")
-    sys.stdout.flush()
-"""
-
-
-class Reader:
-    """A collector in a process of its own; its clock shows what each ``read`` says."""
-
-    def __init__(self, env: dict[str, str], sysfs: Path) -> None:
-        command = [sys.executable, "-c", _READER, str(sysfs)]
-        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-
-    def ask(self, line: str) -> bytes:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{line}\n".encode())
-        ready, _, _ = select.select([self.process.stdout], [], [], 30)
-        assert ready, "the collector does not answer"
-        answer = self.process.stdout.readline()
-        assert answer, f"the collector's process died on {line!r}"
-        return answer
-
-    def read(self, now: float = 0.0) -> GpuSection | Absent:
-        return msgspec.json.decode(self.ask(str(now)), type=GpuSection | Absent)
-
-    def section(self, now: float = 0.0) -> GpuSection:
-        section = self.read(now)
-        assert isinstance(section, GpuSection), section
-        return section
-
-
-@pytest.fixture
-def reader(fake_nvml: FakeNvml, tmp_path: Path) -> Iterator[Callable[[], Reader]]:
-    """Starts a collector over the fake; its sysfs knows the CPUs of GPU 0 only."""
-    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
-    device.mkdir(parents=True)
-    (device / "local_cpulist").write_text("0-7,16-23\n")
-    started: list[Reader] = []
-
-    def start() -> Reader:
-        started.append(Reader(fake_nvml.env(), tmp_path / "sys"))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
-        for pipe in (one.process.stdin, one.process.stdout):
-            assert pipe is not None
-            pipe.close()
+from qtop.sample import Absent, GpuProcess, Why
 
 
 @pytest.fixture
@@ -94,11 +29,6 @@ def no_driver_here() -> None:
     except OSError:
         return
     pytest.skip("this host has an NVIDIA driver")
-
-
-def why(reading: object) -> Why:
-    assert isinstance(reading, Absent), reading
-    return reading.why
 
 
 def test_two_gpus_with_every_reading(fake_nvml: FakeNvml, reader: Callable[[], Reader]) -> None:

@@ -20,6 +20,9 @@ from qtop.sample import (
     CgroupSample,
     EngineSample,
     Event,
+    GpuProcess,
+    GpuSample,
+    GpuSection,
     HostSample,
     ProcessSample,
     QuotaLevel,
@@ -236,6 +239,15 @@ def test_host_name_in_cgroup_paths(folder: Path) -> None:
     assert "gpubox17" not in text and text.count("/lxc.payload.HOST/init") == 4
     procs = Redactor(NAMES).sample(sample).procs
     assert isinstance(procs, ServerProcs) and procs.processes[0].cgroup in procs.cgroups
+
+
+def test_host_name_of_a_process_on_a_gpu() -> None:
+    held = (GpuProcess(1, 2, "compute", "gpubox17-serve"), GpuProcess(3, 4, "compute", "vllm"))
+    section = GpuSection(at=1.0, gpus=(GpuSample(at=1.0, index=0, processes=held), GpuSample(at=1.0, index=1)))
+    hidden = Redactor(NAMES).sample(Sample(t=1.0, gpu=section)).gpu
+    assert isinstance(hidden, GpuSection) and isinstance(hidden.gpus[0].processes, tuple)
+    assert [process.comm for process in hidden.gpus[0].processes] == ["HOST-serve", "vllm"]
+    assert hidden.gpus[1] is section.gpus[1]
 
 
 def test_header_note_names_no_host(folder: Path) -> None:

@@ -170,3 +170,17 @@ API int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned place, void *
     (void)out;
     return code ? code : NOT_FOUND;
 }
+
+/* Windows only; the real one says so too. */
+API int nvmlDeviceGetDriverModel_v2(void *handle, int *now, int *later)
+{
+    int gpu, code = enter_gpu("nvmlDeviceGetDriverModel_v2", handle, "driver_model", &gpu);
+    (void)now;
+    (void)later;
+    return code ? code : NOT_SUPPORTED;
+}
+
+API int nvmlDeviceGetDriverModel(void *handle, int *now, int *later)
+{
+    return nvmlDeviceGetDriverModel_v2(handle, now, later);
+}

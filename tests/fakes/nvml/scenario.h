@@ -155,7 +155,7 @@ static double value_at(const char *raw, double t)
                 break;
             n++;
         }
-        return n && each > 0 ? values[(long)(t / each) % n] : 0;
+        return n && each > 0 ? values[(long)(t / each + 1e-6) % n] : 0;
     }
     return strtod(raw, NULL);
 }

@@ -26,6 +26,10 @@ _SIGNED = frozenset({5})
 """nvmlValueType_t of a signed int."""
 
 
+def _architecture(number: int) -> str:
+    return ARCHITECTURES.get(number, f"architecture {number}")
+
+
 class Facts:
     """Readings that are asked until they are had, each on its own, and from then on remembered."""
 
@@ -100,7 +104,7 @@ class Facts:
         limits = once("limits", lambda: nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle))
         shutdown, slowdown = self._tlimit()
         facts = GpuFacts(
-            arch=once("arch", lambda: ARCHITECTURES[nvml.nvmlDeviceGetArchitecture(handle)]),
+            arch=once("arch", lambda: _architecture(nvml.nvmlDeviceGetArchitecture(handle))),
             compute=once("compute", lambda: "{}.{}".format(*nvml.nvmlDeviceGetCudaComputeCapability(handle))),
             bus_width_bits=once("bus", lambda: int(nvml.nvmlDeviceGetMemoryBusWidth(handle))),
             numa_node=self._of_sysfs("numa", numa_node),

@@ -122,7 +122,7 @@ class Gpu:
         memory = self._memory.ask()
         name = facts.name()
         gpm = self._gpm.read(self._clock())
-        has_gpm = self._gpm.never is None
+        has_gpm = not isinstance(gpm, Absent) or gpm.why is Why.NOT_YET
         if slow or self._slow is None:
             self._slow = self._read_slow(name)
         return GpuSample(

@@ -14,7 +14,19 @@ from typing import TypeVar
 
 import msgspec
 
-from qtop.sample import Absent, CgroupSample, EngineSample, Event, Reading, Sample, ServerInfo, ServerProcs, Setting
+from qtop.sample import (
+    Absent,
+    CgroupSample,
+    EngineSample,
+    Event,
+    GpuSample,
+    GpuSection,
+    Reading,
+    Sample,
+    ServerInfo,
+    ServerProcs,
+    Setting,
+)
 from qtop.sample.settings import SET, is_secret_name
 
 MASK = "***"
@@ -68,7 +80,7 @@ class Redactor:
             engine=self._engine(sample.engine),
             procs=self._procs(sample.procs) if isinstance(sample.procs, ServerProcs) else self._reason(sample.procs),
             host=self._reason(sample.host),
-            gpu=self._reason(sample.gpu),
+            gpu=self._gpus(sample.gpu) if isinstance(sample.gpu, GpuSection) else self._reason(sample.gpu),
             wakeup=self._reason(sample.wakeup),
             own=self._reason(sample.own),
         )
@@ -186,6 +198,19 @@ class Redactor:
     def _label(self, pair: re.Match[str]) -> str:
         return pair[0] if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
 
+    def _gpus(self, section: GpuSection) -> GpuSection:
+        """A process on a GPU may bear the host's name."""
+        pattern = self._host
+        if pattern is None or not any(pattern.search(comm) for gpu in section.gpus for comm in _names(gpu)):
+            return section
+        return msgspec.structs.replace(section, gpus=tuple(self._gpu(gpu) for gpu in section.gpus))
+
+    def _gpu(self, gpu: GpuSample) -> GpuSample:
+        if isinstance(gpu.processes, Absent):
+            return gpu
+        renamed = (msgspec.structs.replace(one, comm=self._hide_host(one.comm)) for one in gpu.processes)
+        return msgspec.structs.replace(gpu, processes=tuple(renamed))
+
     def _procs(self, procs: ServerProcs) -> ServerProcs:
         """A container's name in a cgroup path is often its host name."""
         pattern = self._host
@@ -237,6 +262,10 @@ class Redactor:
         if isinstance(value, int | float) and not _IS_STRONG.search(key):
             return value  # first_token: 0.12
         return MASK
+
+
+def _names(gpu: GpuSample) -> Iterable[str]:
+    return () if isinstance(gpu.processes, Absent) else (process.comm for process in gpu.processes)
 
 
 def redact_sample_server(server: ServerInfo | Absent) -> ServerInfo | Absent:
