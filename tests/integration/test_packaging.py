@@ -18,7 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ASK = """
 import json, qtop
-from qtop.ui.themes import load_css, theme_dir
+from qtop.ui.themes import BUILT_IN, load, load_css, theme_dir
+for name in BUILT_IN:
+    assert load(name).name == name
 print(json.dumps({"package": qtop.__file__, "folder": str(theme_dir()), "sheets": [str(path) for path in load_css()]}))
 """
 
@@ -123,7 +125,8 @@ def test_an_editable_installation_has_the_checkouts_themes(python: Path, tmp_pat
 def test_the_wheel_has_every_module_and_page_of_the_checkout(wheel: Path) -> None:
     package = ROOT / "tui" / "qtop"
     wanted = {f"qtop/{path.relative_to(package)}" for end in ("py", "md") for path in package.rglob(f"*.{end}")}
-    wanted |= {f"qtop/themes/{path.name}" for path in (ROOT / "themes").glob("*.tcss")}
+    wanted |= {f"qtop/themes/{path.name}" for path in (ROOT / "themes").iterdir()}
+    assert "qtop/themes/dark.toml" in wanted
     assert wanted <= members(wheel).keys()
 
 

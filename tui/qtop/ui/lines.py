@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.segment import Segment
 from textual.geometry import Region
@@ -46,6 +46,11 @@ class Lines(Widget):
             if y >= len(old) or y >= len(new) or old[y] != new[y]
         ]
         self.refresh(*changed)
+
+    def recolour(self, again: Callable[[Line], Line]) -> None:
+        """Show the same lines as ``again`` gives them back: in other colours."""
+        self._lines = tuple(again(line) for line in self._lines)
+        self.refresh()
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         """As many rows as lines."""

@@ -31,6 +31,10 @@ _PLAIN = str.maketrans(
 )  # fmt: skip
 
 
+_NOTHING = Style(conceal=False)
+"""Shows nothing, and is not Rich's null style, of which there is one only."""
+
+
 class Look:
     """The pens in force, and whether only ASCII may be drawn.
 
@@ -38,10 +42,13 @@ class Look:
     """
 
     def __init__(self, scheme: Scheme, ascii: bool = False, colourless: bool = False) -> None:
-        self.scheme = scheme
         self.ascii = ascii
         self.colourless = colourless
         """NO_COLOR is set: no other scheme than the one without colours is to be used."""
+        self._drawn: dict[int, tuple[Style, str, str]] = {}
+        """What every style handed out was for, by its identity: the style (kept, so that this stays its own), pen,
+        action."""
+        self.use(scheme)
 
     @property
     def ansi(self) -> bool:
@@ -56,13 +63,29 @@ class Look:
     def use(self, scheme: Scheme) -> None:
         """Draw with another scheme from now on."""
         self.scheme = scheme
+        self._styles: dict[tuple[str, str], Style] = {}
 
     def seg(self, text: str, pen: str = "text", action: str = "") -> Segment:
         """A piece of a line; ``action`` makes it clickable."""
-        style = self.scheme.pens[pen]
-        if action:
-            style = style + Style(meta={"@click": action})
-        return Segment(self.plain(text), style)
+        return Segment(self.plain(text), self._style(pen, action))
+
+    def again(self, line: Line) -> Line:
+        """A line drawn with any scheme before, in the colours of this one."""
+        return tuple(
+            Segment(text, self._style(*self._drawn[id(style)][1:]))
+            if id(style) in self._drawn
+            else Segment(text, style)
+            for text, style, _ in line
+        )
+
+    def _style(self, pen: str, action: str) -> Style:
+        style = self._styles.get((pen, action))
+        if style is None:
+            drawn = self.scheme.pens[pen] + (Style(meta={"@click": action}) if action else _NOTHING)
+            style = drawn.copy()  # Rich hands out one object for all that look the same
+            self._styles[pen, action] = style
+            self._drawn[id(style)] = (style, pen, action)
+        return style
 
     def stage_char(self, name: str) -> str:
         """What a stage of the waterfall is filled with: client, frontend, queue, prefill, decode or cpu_wait.

@@ -13,6 +13,7 @@ from textual.theme import Theme
 
 from qtop.errors import QtopError
 from qtop.ui import themes
+from qtop.ui.lines import Lines
 from qtop.ui.look import AsciiFilter, ColourlessFilter, CursorFilter, Look
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ _FILTERS: dict[str, list[LineFilter]] = {"truecolor": [], "ansi": [CursorFilter(
 class ThemeMixin(_Base):
     """Draws with a look: ``class QtopApp(ThemeMixin, DisplayMixin, App[None])``, then ``wear(look)`` in ``__init__``.
 
-    A screen draws its lines anew in ``on_resize``: a change of theme is told as a resize to the same size.
+    Lines get their new colours by themselves; what else a screen has prepared with the look's pens it prepares anew in
+    ``on_resize``: a change of theme is told as a resize to the same size.
     """
 
     look: Look
@@ -88,7 +90,7 @@ class ThemeMixin(_Base):
         if self.theme == theme.name:  # read anew, the file may have changed
             self._watch_theme(theme.name)
         self.theme = theme.name
-        self.call_later(self._redress)
+        self.call_next(self._redress)  # after what Textual does next: read its style sheets with the new variables
         self.say(" ".join((f"theme {name}{f': {scheme.about}' if scheme.about else ''}", *self._nearest(scheme))))
 
     def _nearest(self, scheme: Scheme) -> list[str]:
@@ -97,8 +99,11 @@ class ThemeMixin(_Base):
         return [f"(the nearest of {fewer} colours here)"] if fewer and scheme.kind == "truecolor" else []
 
     def _redress(self) -> None:
-        """Draw every screen's lines with the new pens, once the style sheets are applied."""
-        for screen in self.screen_stack:
+        """Draw all that is kept with the new pens, once the style sheets are applied."""
+        for screen in {screen for stack in self._screen_stacks.values() for screen in stack}:
+            self.stylesheet.update(screen)  # Textual leaves a system dialog in the rules of the theme before
+            for widget in screen.query(Lines):
+                widget.recolour(self.look.again)
             screen.post_message(events.Resize(self.size, self.size))
             screen.refresh()
 
