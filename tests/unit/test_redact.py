@@ -228,6 +228,18 @@ def test_host_name(folder: Path, name: str, before: str, after: str) -> None:
     assert "http://HOST:8000" in text
 
 
+def test_host_name_in_the_title_of_a_process() -> None:
+    """vLLM's prefix of titles can be set to anything."""
+    process = ProcessSample(
+        pid=1, start_ticks=1, ppid=0, comm="gpubox01::Engin", cpu_ticks=1, rss_bytes=1, threads=(),
+        title="gpubox01::EngineCore_DP0",
+    )  # fmt: skip
+    sample = Sample(t=1.0, procs=ServerProcs(at=1.0, processes=(process,)))
+    procs = Redactor(["gpubox01"]).sample(sample).procs
+    assert isinstance(procs, ServerProcs)
+    assert (procs.processes[0].comm, procs.processes[0].title) == ("HOST::Engin", "HOST::EngineCore_DP0")
+
+
 def test_host_name_in_cgroup_paths(folder: Path) -> None:
     path = "/lxc.payload.gpubox17/init"
     cgroup = CgroupSample(

@@ -170,6 +170,9 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--headless", action="store_true", help="no terminal: print one JSON document")
     one.add_argument("--seconds", type=_seconds, default=20.0, metavar="N", help="how long, with --headless (20)")
     one.add_argument("--threads", type=_count, default=None, metavar="N", help="compute threads of the server")
+    one = verb("membw", "measure what the host's memory can carry: about a second of copying")
+    one.add_argument("--yes", action="store_true", help="do it (otherwise say what it would do)")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
     verb("config", "print where the settings file lies and an example of it")
     return parser
 
@@ -222,6 +225,10 @@ def _dispatch(args: argparse.Namespace) -> int:
     if verb == "config":
         print(f"# {config_path()}\n{EXAMPLE}", end="")
         return 0
+    if verb == "membw":
+        from qtop.verbs.membw import membw
+
+        return membw(args)
     # What looks at the past or puts things back must not fail for want of a settings file that can be read.
     settings = Settings() if verb in ("rules", "undo", "journal") or getattr(args, "source", None) else load()
     if verb in ("snapshot", "doctor", "rules"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import thread_time
 
 from qtop.clock import mono
-from qtop.collect.kept import why_of
+from qtop.collect.kept import read_once, why_of
 from qtop.collect.stat import Stat, parse_stat
 from qtop.sample import Absent, TaskSample, cpulist
 
@@ -89,14 +89,6 @@ class TaskScanner:
 
 
 def _stat(path: str) -> Stat | None:
-    """A stat line by three system calls (Path and a text file take three times as long), None where there is none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return parse_stat(os.read(fd, _STAT_BYTES))
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    """A stat line, None where there is none."""
+    text = read_once(path, _STAT_BYTES)
+    return None if isinstance(text, Absent) else parse_stat(text)

@@ -59,7 +59,8 @@ class ThreadReader:
     def read(self, allowed: str, processor: int, count: int = -1) -> tuple[ThreadSample, ...] | Absent:
         """One sample of each; mask and CPU of the main thread come from the process's own files, and so does their
         ``count``, which tells when to list them anew (-1: at once)."""
-        every = self._tick % SLOW_TICKS == 0
+        # Not in the ticks in which the tree of processes is looked at, which costs as much.
+        every = not self._tids or self._tick % SLOW_TICKS == SLOW_TICKS // 2
         if count < 0 or count != self._count or self._lost or every or not self._real:
             try:
                 listed = [int(name) for name in os.listdir(self._folder) if name.isdecimal()]

@@ -212,7 +212,7 @@ class Redactor:
         return msgspec.structs.replace(gpu, processes=tuple(renamed))
 
     def _procs(self, procs: ServerProcs) -> ServerProcs:
-        """A container's name in a cgroup path is often its host name."""
+        """A container's name in a cgroup path is often its host name, and a process may bear it in its title."""
         pattern = self._host
         if pattern is None or not any(pattern.search(key) for key in self._paths(procs)):
             return procs
@@ -223,7 +223,10 @@ class Redactor:
             else msgspec.structs.replace(group, path=hide(group.path), quotas=self._quotas(group))
             for key, group in procs.cgroups.items()
         }
-        processes = tuple(msgspec.structs.replace(one, cgroup=hide(one.cgroup)) for one in procs.processes)
+        processes = tuple(
+            msgspec.structs.replace(one, cgroup=hide(one.cgroup), comm=hide(one.comm), title=hide(one.title))
+            for one in procs.processes
+        )
         return msgspec.structs.replace(procs, processes=processes, cgroups=cgroups)
 
     def _paths(self, procs: ServerProcs) -> Iterable[str]:
@@ -234,7 +237,7 @@ class Redactor:
                 if not isinstance(group.quotas, Absent):
                     yield from (level.path for level in group.quotas)
         for process in procs.processes:
-            yield process.cgroup
+            yield from (process.cgroup, process.comm, process.title)
 
     def _quotas(self, group: CgroupSample) -> object:
         if isinstance(group.quotas, Absent):
