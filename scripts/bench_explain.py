@@ -16,6 +16,7 @@ _TOKEN = re.compile(
 )
 _FIELD = re.compile(r"\S+(?: \S+)*")
 """A stretch of a row in which no two blanks follow each other."""
+_RULES = str.maketrans("│─━┃", "    ")
 _MOVES = b"ABCDEFGHdf"
 
 
@@ -103,7 +104,7 @@ class _Watched:
 
 def _fields(row: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and text of what stands on a row, parted by two blanks or a rule."""
-    for found in _FIELD.finditer(row.replace("│", " ")):
+    for found in _FIELD.finditer(row.translate(_RULES)):
         yield found.start(), found.end(), found[0]
 
 

@@ -4,9 +4,10 @@
 Each program runs in a pseudo-terminal and watches the fake vLLM (fake_vllm.py) and the tests' NVML once a second, in
 two states: "moving" (every figure changes each second) and "idle" (no request runs, nothing changes, the server has run
 for minutes), and with two palettes: "truecolor" (COLORTERM=truecolor) and "ssh" (SSH_CONNECTION, no COLORTERM). After a
-warm-up a window is measured: CPU is user and system time with all children in percent of one core, bytes are what they
-wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five rows have something on them.
-Peers are installed from the package index into virtual environments of their own in a cache folder.
+warm-up, in which charts fill up, a window is measured: CPU is user and system time with all children in percent of one
+core, bytes are what they wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five
+rows have something on them. Peers are installed from the package index into virtual environments of their own in a
+cache folder. With everything it takes 50 minutes; --warmup 5 makes it 15, with charts that only grow.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def measure(program: Program, state: str, palette: str, options: argparse.Namesp
     for turn in range(options.starts):
         last = turn == options.starts - 1
         with Terminal(program.command, options.size, env, sync=options.sync) as terminal:
-            found = terminal.watch({"paint": painted(program)}, START_S, options.warmup if last else LOOK_S)
+            found = terminal.watch({"paint": painted(program)}, START_S, LOOK_S)
             if "paint" not in found:
                 said = " ".join(" ".join(terminal.text()).split())
                 raise CannotMeasure(f"draws no screen in {START_S:g} s: {said[:120] or 'it writes nothing'}")
@@ -230,7 +231,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES), help="which (moving idle)")
     parser.add_argument("--palettes", nargs="+", choices=list(PALETTES), default=list(PALETTES), help="which (both)")
     parser.add_argument("--seconds", type=float, default=30.0, metavar="N", help="how long each is measured (30)")
-    parser.add_argument("--warmup", type=float, default=5.0, metavar="N", help="seconds before that (5)")
+    # A chart that is not full yet only grows; once full it moves, which may cost many times as much.
+    parser.add_argument("--warmup", type=float, default=80.0, metavar="N", help="seconds before that (80)")
     parser.add_argument("--starts", type=int, default=3, metavar="N", help="starts for the median first paint (3)")
     parser.add_argument("--size", type=terminal_size, default=(120, 40), metavar="CxR", help="terminal (120x40)")
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs (1)")
