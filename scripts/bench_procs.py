@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 try:
@@ -74,8 +75,8 @@ def costs(ticks: int, interval: float, pid: int) -> list[Cost]:
         sample_host = timed("HostCollector.read", lambda: host.read(()))
         assert isinstance(sample_procs, ServerProcs) and isinstance(sample_host, HostSample)
         sample = Sample(t=wall(), server=server, procs=sample_procs, host=sample_host)
-        timed("Deriver.push", lambda sample=sample: deriver.push(sample))
-        timed("encode_sample", lambda sample=sample: encode_sample(sample))
+        timed("Deriver.push", partial(deriver.push, sample))
+        timed("encode_sample", partial(encode_sample, sample))
         time.sleep(interval)
     return [Cost(what, statistics.median(each[2:]), max(each[2:])) for what, each in spent.items()]
 
