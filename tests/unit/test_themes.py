@@ -70,7 +70,7 @@ def test_contrast(name: str, text: float, rest: float) -> None:
         for ground in grounds(palette, style):
             assert contrast(rgb(style.color), ground) >= (rest if pen in NOT_TEXT else text), pen
             if pen in NOT_TEXT - {"rule"}:
-                assert contrast(rgb(style.color), ground) >= 2.7, pen
+                assert contrast(rgb(style.color), ground) >= 3.0, pen
     selected = Style.parse(palette.screen.selected)
     assert contrast(rgb(selected.color), rgb(selected.bgcolor)) >= text
 
