@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_a_child_s_number_given_to_another_waits_for_the_next_look_at_the_tree(t
 def test_no_rate_is_made_of_two_processes_with_one_number(tree: ProcTree) -> None:
     tree.process(10)
     tree.process(20, "child", ppid=10, start=200, threads={20: (10, 10, 1)})
-    collector = ProcsCollector(lambda: [10, 20], tree.root)
+    collector = ProcsCollector(lambda: [10, 20], tree.root, clock=itertools.count(1.0).__next__)
     first = of(collector.read())
     tree.process(20, "child", ppid=10, start=900, threads={20: (9_000_000_000, 9_000_000_000, 9)}, ticks=900)
     samples = [of(collector.read()) for _ in range(SLOW_TICKS + 1)]

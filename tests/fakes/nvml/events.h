@@ -60,11 +60,11 @@ static int untold(EventSet *set, EventData *data)
     return 0;
 }
 
-/* Not logged: it is called all the time. */
+/* Not logged: it is called all the time. Looks every 50 ms, which must not count in a benchmark. */
 API int nvmlEventSetWait_v2(EventSet *set, EventData *data, unsigned milliseconds)
 {
-    struct timespec step = {0, 10000000};
-    for (unsigned waited = 0;; waited += 10) {
+    struct timespec step = {0, 50000000};
+    for (unsigned waited = 0;; waited += 50) {
         u64 code = SUCCESS;
         refresh_all();
         if (users <= 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from time import thread_time
 
 from qtop.clock import mono
 from qtop.collect.cgroup import CgroupReader
@@ -35,6 +36,11 @@ def title_of(arguments: Sequence[str]) -> str:
     return f"{name} {rest[0]}" if name and rest and rest[0] in _VERBS else name
 
 
+TREE_SHARE = 0.0005
+"""Of one core's time that looking for the server's processes may take: a look reads a file for each of its threads,
+4 ms for 400, which then comes every 8 s; a small server is looked at every ``SLOW_TICKS``."""
+
+
 class ProcsCollector:
     """Reads the processes that ``tree()`` names; ``root`` is /proc, or a stand-in for it.
 
@@ -43,8 +49,13 @@ class ProcsCollector:
     """
 
     def __init__(
-        self, tree: Callable[[], Iterable[int]], root: Path = Path("/proc"), start_ticks: int | None = None
+        self,
+        tree: Callable[[], Iterable[int]],
+        root: Path = Path("/proc"),
+        start_ticks: int | None = None,
+        clock: Callable[[], float] = mono,
     ) -> None:
+        self._clock = clock
         self._root_ticks = start_ticks
         self._tree = tree
         self._root = str(root)
@@ -53,6 +64,7 @@ class ProcsCollector:
         self._cgroups = CgroupReader(root)
         self._pids: tuple[int, ...] = ()
         self._tick = 0
+        self._next_tree = 0.0
         self._keys: dict[int, str] = {}
         self._titles: dict[int, tuple[str, str]] = {}
         """By pid: the name when it was read, and the title."""
@@ -63,14 +75,16 @@ class ProcsCollector:
         """One sample of the whole tree; Absent(LOST) when its root is gone."""
         slow = self._tick % SLOW_TICKS == 0
         self._tick += 1
-        if slow or not self._pids:
+        if (slow and self._clock() >= self._next_tree) or not self._pids:
+            begun = thread_time()
             pids = tuple(self._tree())
             for gone in self._readers.keys() - set(pids):
                 self._forget(gone)
             self._pids = pids
+            self._next_tree = self._clock() + (thread_time() - begun) / TREE_SHARE
         if not self._pids:
             return Absent(Why.LOST, "the server's process is gone")
-        at = mono()
+        at = self._clock()
         processes: list[ProcessSample] = []
         for pid in self._pids:
             process = self._process(pid, slow)

@@ -97,25 +97,15 @@ def _place(begin: float, ms: float, total: float, room: int) -> tuple[int, int]:
 
 def _bar(look: Look, name: str, cells: int, waits: int, mark: int) -> list[Segment]:
     work, wait = look.stage_char(name), look.stage_char("cpu_wait")
-    kinds = ["work"] * (cells - waits) + ["wait"] * waits
-    segments: list[Segment] = []
-    for cell, kind in enumerate(kinds):
-        if cell == mark:
-            segments.append(look.seg("┃", "roofline"))
+    solid = cells - waits
+    runs: list[Segment] = []
+    for text, pen, begin in ((work * solid, f"stage_{name}", 0), (wait * waits, "cpu_wait", solid)):
+        if begin <= mark < begin + len(text):
+            at = mark - begin
+            runs += [look.seg(text[:at], pen), look.seg("┃", "roofline"), look.seg(text[at + 1 :], pen)]
         else:
-            segments.append(look.seg(wait, "cpu_wait") if kind == "wait" else look.seg(work, f"stage_{name}"))
-    return _joined(segments)
-
-
-def _joined(segments: list[Segment]) -> list[Segment]:
-    """Neighbours of one style as one segment."""
-    joined: list[Segment] = []
-    for segment in segments:
-        if joined and joined[-1].style == segment.style:
-            joined[-1] = Segment(joined[-1].text + segment.text, segment.style)
-        else:
-            joined.append(segment)
-    return joined
+            runs.append(look.seg(text, pen))
+    return [run for run in runs if run.text]
 
 
 def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line:
