@@ -127,7 +127,7 @@ def _memory_bandwidth(look: Look, frame: Frame, gpu: GpuView, width: int) -> Lin
         return packed(width, (head, look.seg(f"{percent(gpu.dram, 5)}{peak}")))
     if not isinstance(frame.dram_inferred, Absent) and _is_servers(gpu):
         inferred = look.seg("   inferred from steps, weights and KV cache, not measured", "label")
-        return packed(width, (head, look.seg(f"≈ {percent(frame.dram_inferred)}{peak}")), (inferred,))
+        return packed(width, (head, look.seg(f"≥ {percent(frame.dram_inferred)}{peak}")), (inferred,))
     timed = f"   memory busy {percent(gpu.mem_util)} of the time" if not isinstance(gpu.mem_util, Absent) else ""
     return packed(width, (head, look.seg(f"cannot tell{peak}", "label")), (look.seg(timed, "label"),))
 
