@@ -102,3 +102,12 @@ def test_the_settings_in_force_were_recorded_with_their_sources() -> None:
     assert utilization is not None and (utilization.value, utilization.source) == ("0.85", "command line")
     assert batched is not None and (batched.value, batched.source) == ("8192", "default of vLLM 0.25")
     assert "confirmed by /server_info" in batched.note
+
+
+def test_the_duty_of_a_clock_limit_over_the_last_seconds() -> None:
+    all_of_it = frames("h100-side-loads.qtop")
+    last = next(gpu(frame) for frame in all_of_it if frame.t >= MATMUL_BEGAN + 13)
+    ticks = [gpu(frame).duty["power_cap"] for frame in all_of_it if MATMUL_BEGAN - 17 <= frame.t <= MATMUL_BEGAN + 13]
+    assert last.duty_window_s == pytest.approx(30.0, abs=1.5)
+    assert had(last.duty_window["power_cap"]) == pytest.approx(mean(had(one) for one in ticks), abs=0.03)
+    assert had(last.duty["power_cap"]) > had(last.duty_window["power_cap"]) + 0.1

@@ -127,11 +127,13 @@ def _view(
         numa_node=facts.numa_node,
         arch=facts.arch,
         compute=facts.compute,
+        duty_window=_duty(track.window[0], new) if len(track.window) > 1 else {},
+        duty_window_s=new.at - track.window[0].at if track.window else 0.0,
     )
 
 
 def _duty(old: GpuSample | None, new: GpuSample) -> dict[str, Reading[float]]:
-    """Share of the tick in which each limit held the clock down."""
+    """Share of the time between two samples in which each limit held the clock down."""
     seconds = new.at - old.at if old is not None else 0.0
     duty: dict[str, Reading[float]] = {}
     for name, now in new.reason_ns.items():

@@ -14,6 +14,8 @@ GAP_S = 5.0
 UTIL_KEPT_S = 6.0
 """Utilization samples come every fifth tick where GPM is; after this time the last ones are old."""
 XIDS_KEPT = 32
+DUTY_S = 30.0
+"""Span of the longer duty of each clock limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Track:
     util: UtilSamples | Absent = NOT_YET
     util_at: float = float("-inf")
     xids: tuple[Xid, ...] = ()
+    window: tuple[GpuSample, ...] = ()
+    """Samples of the last ``DUTY_S`` seconds, the latest last: counters over that time are the last less the first."""
 
 
 NO_TRACK = Track()
@@ -77,7 +81,10 @@ def _step(track: Track, gpu: GpuSample, seconds: float) -> Track:
         util, util_at = gpu.util_samples, gpu.at
     elif gpu.at - util_at > UTIL_KEPT_S:
         util = gpu.util_samples
-    return Track(loaded_s, old, new, util, util_at, track.xids)
+    window = (*track.window, gpu)
+    while len(window) > 2 and gpu.at - window[1].at >= DUTY_S:
+        window = window[1:]
+    return Track(loaded_s, old, new, util, util_at, track.xids, window)
 
 
 def lost_with_xids(section: GpuSection, tracks: Mapping[int, Track]) -> dict[str, Absent]:

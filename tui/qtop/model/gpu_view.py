@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, Xid
 
@@ -103,3 +103,6 @@ class GpuView:
     numa_node: Reading[int] = NOT_YET
     arch: Reading[str] = NOT_YET
     compute: Reading[str] = NOT_YET
+    duty_window: dict[str, Reading[float]] = field(default_factory=dict)
+    """``duty`` over the last 30 s, or as long as qtop looks."""
+    duty_window_s: float = 0.0
