@@ -21,14 +21,20 @@ from qtop.ui.app import QtopApp  # noqa: E402
 from qtop.ui.look import choose  # noqa: E402
 
 SHOTS = (
-    ("dashboard", "recordings/h100-affinity.qtop", (120, 36), 20),
-    ("dashboard-80x24", "recordings/h100-affinity.qtop", (80, 24), 20),
-    ("fixed", "recordings/h100-affinity.qtop", (120, 36), 47),
+    ("dashboard", "recordings/h100-affinity.qtop", (120, 40), 20, ()),
+    ("dashboard-80x24", "recordings/h100-affinity.qtop", (80, 24), 20, ()),
+    ("fixed", "recordings/h100-affinity.qtop", (120, 40), 47, ()),
+    ("gpus", "recordings/h100-side-loads.qtop", (120, 24), 50, ("g",)),
+    ("threads", "recordings/h100-affinity.qtop", (120, 40), 24, ("t",)),
+    ("server", "recordings/h100-steady16.qtop", (120, 60), 45, ("v",)),
+    ("plots", "recordings/h100-side-loads.qtop", (120, 40), 60, ("m", "minus")),
 )
-"""Name, data under tests/data, terminal size, sample at which to stop."""
+"""Name, data under tests/data, terminal size, sample at which to stop, keys pressed then."""
 
 
-async def shoot(name: str, data: str, size: tuple[int, int], stop: int, folder: Path) -> None:
+async def shoot(
+    name: str, data: str, size: tuple[int, int], stop: int, keys: tuple[str, ...], folder: Path
+) -> None:
     """Replay a recording to a sample and export the screen."""
     with tempfile.TemporaryDirectory() as temporary:
         recording = ROOT / "tests/data" / data
@@ -44,6 +50,7 @@ async def shoot(name: str, data: str, size: tuple[int, int], stop: int, folder: 
                 if source.ended or source.position >= stop:
                     break
             source.pause(True)
+            await pilot.press(*keys)
             await pilot.pause(0.3)
             (folder / f"{name}.svg").write_text(app.export_screenshot(title="qtop"))
         session.close()
@@ -54,8 +61,8 @@ def main() -> None:
     """All of them."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data, size, stop in SHOTS:
-        asyncio.run(shoot(name, data, size, stop, folder))
+    for name, data, size, stop, keys in SHOTS:
+        asyncio.run(shoot(name, data, size, stop, keys, folder))
 
 
 if __name__ == "__main__":
