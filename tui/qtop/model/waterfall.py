@@ -94,7 +94,7 @@ def _doubt(seconds: float, finished: Reading[float], begun: Reading[float]) -> s
     if finished < FEWEST:
         return f"only {finished:.0f} requests finished"
     if abs(begun - finished) > MISMATCH * finished:
-        return f"{begun:.0f} requests began to answer and {finished:.0f} finished: the means are of different requests"
+        return f"{begun:.0f} requests begun, {finished:.0f} finished: means of different ones"
     return ""
 
 
@@ -135,5 +135,5 @@ def _llamacpp(old: EngineSample, new: EngineSample) -> Waterfall:
         itl_ms=llamacpp.itl_ms(scrapes),
         tokens=gain(scrapes.before, scrapes.now, ("llamacpp:tokens_predicted_total",)),
         first_tokens=unsupported,
-        why="llama.cpp counts seconds, not requests: the stages are sums over all of them",
+        why="sums of all requests: llama.cpp counts no single ones",
     )
