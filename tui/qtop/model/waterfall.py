@@ -94,7 +94,7 @@ def _doubt(seconds: float, finished: Reading[float], begun: Reading[float]) -> s
     if finished < FEWEST:
         return f"only {finished:.0f} requests finished"
     if abs(begun - finished) > MISMATCH * finished:
-        return f"{begun:.0f} requests begun, {finished:.0f} finished: means of different ones"
+        return f"{begun:.0f} begun, {finished:.0f} finished: means of different requests"
     return ""
 
 
