@@ -173,7 +173,8 @@ class Terminal:
         return termios.tcgetattr(self._slave)
 
     def left_as_it_was(self) -> None:
-        """The terminal is as before: its modes, the main screen, the cursor shown, plain style, no mouse reports, no paste marks."""
+        """The terminal is as before: its modes, the main screen, the cursor shown, the style plain, no mouse reports or
+        paste marks."""
         assert self.attributes() == self.before
         raw = self.output()
         for on, off in (

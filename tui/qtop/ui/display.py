@@ -38,7 +38,7 @@ _HARMLESS = re.compile(
 )
 """What others may write without touching a cell, the cursor's place or the style: bell, titles, clipboard, modes."""
 _ONE_SEGMENT = 1000
-"""Bytes of a frame that arrive in one network packet, so that asking the terminal to hold back its half gains nothing."""
+"""A frame of fewer bytes arrives in one network packet: asking the terminal to hold back half of it gains nothing."""
 
 
 class DisplayMixin(_Base):
