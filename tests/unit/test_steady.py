@@ -92,7 +92,8 @@ def test_what_is_absent_stays_absent_and_comes_back_as_it_is() -> None:
     calm, history = Calm(), History()
     assert calm.frame(Frame(1.0, 1.0), history) == Frame(1.0, 1.0)
     shares = []
-    for t, value in enumerate([0.5, Absent(Why.LOST, "gone"), 0.51]):
+    readings: list[Reading[float]] = [0.5, Absent(Why.LOST, "gone"), 0.51]
+    for t, value in enumerate(readings):
         drawn = calm.frame(Frame(float(t), 1.0, host=host(value)), history).host
         assert isinstance(drawn, HostView)
         shares.append(percent(drawn.busy))
