@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 import pyte
 
+_STYLE = re.compile(r"\x1b\[[\d;]*m")
 QTOP = (sys.executable, "-m", "qtop")
 PATIENCE_S = 20.0
 
@@ -171,7 +173,8 @@ class Terminal:
         return termios.tcgetattr(self._slave)
 
     def left_as_it_was(self) -> None:
-        """The terminal is as before: its modes, the main screen, the cursor shown, no mouse reports, no paste marks."""
+        """The terminal is as before: its modes, the main screen, the cursor shown, the style plain, no mouse reports or
+        paste marks."""
         assert self.attributes() == self.before
         raw = self.output()
         for on, off in (
@@ -184,6 +187,8 @@ class Terminal:
         ):
             assert on in raw, f"{on!r} was never sent"
             assert raw.rindex(off) > raw.rindex(on), f"{on!r} still stands"
+        style = list(_STYLE.finditer(raw))
+        assert not style or style[-1][0] == "\x1b[m", f"the style {style[-1][0]!r} still stands"
 
     def close(self) -> None:
         """Kill the command if it still runs, and let the terminal go."""

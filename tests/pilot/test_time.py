@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.fakes.stub_source import Machine, StubSource
 from tests.pilot.conftest import MakeRecording
 from tests.pilot.helpers import at_end, lines, make_app, row, running, until
@@ -16,6 +17,7 @@ from tests.pilot.test_keys import message
 
 from qtop.record.members import MemberFile
 from qtop.record.reader import Recording
+from qtop.sample import WakeupSample
 from qtop.source.replay import ReplaySource
 
 
@@ -52,6 +54,37 @@ async def test_a_paused_screen_stays_and_steps_through_what_came_before() -> Non
         await until(pilot, lambda: "PAUSED" not in row(app, 1))
         assert message(app) == "live"
         assert app.playback.shown is app.session.latest
+
+
+async def test_a_live_screen_shows_noisy_figures_in_steps_and_a_paused_one_exactly() -> None:
+    samples = [
+        replace(sample, wakeup=WakeupSample(float(second), 25.0, (330,) * 50))
+        for second, sample in enumerate(Machine().samples(0, 12))
+    ]
+    source = StubSource(samples[:2])
+    app = make_app(source)
+    async with running(app) as pilot:
+        p95 = re.compile(r"p95 (\S+) ms")
+
+        def shown() -> str:
+            found = p95.search(lines(app, "sched"))
+            return found[1] if found else ""
+
+        await until(pilot, shown)
+        live = set()
+        for sample in samples[2:]:
+            source.play(sample)
+            await until(pilot, lambda: app.playback.shown is app.session.latest)
+            await pilot.pause()
+            live.add(shown())
+        await pilot.press("space")
+        exact = set()
+        for _ in range(4):
+            await pilot.press("left")
+            await pilot.pause()
+            exact.add(shown())
+        assert live == {"0.35"}
+        assert exact == {"0.33"}
 
 
 async def test_an_arrow_pauses_a_live_screen() -> None:

@@ -243,19 +243,62 @@ async def test_nothing_is_written_when_nothing_changes() -> None:
     await app.drive(script)
 
 
-async def test_a_frame_is_one_synchronized_update_and_every_byte_is_counted() -> None:
+async def test_a_large_frame_is_one_synchronized_update_and_every_byte_is_counted() -> None:
     app = LayerApp()
 
     async def script(pilot: Pilot[None]) -> None:
         app._sync_available = True
-        app.terminal.written.clear()
-        before = app.bytes_written
-        app.query_one("#n7", Static).update("量 7")
+        for drawn, marked in ((SCREENFUL, True), (1, False)):
+            app.terminal.written.clear()
+            before = app.bytes_written
+            with app.batch_update():
+                for number in range(drawn):
+                    app.query_one(f"#n{number}", Static).update(f"量{'█▌' * drawn} {number}")
+            await settle(pilot)
+            written = app.terminal.written
+            assert app.bytes_written - before == len("".join(written).encode())
+            if marked:
+                assert (written[0], len(written), written[-1]) == ("\x1b[?2026h", 3, "\x1b[?2026l")
+            else:  # it fits into one packet, so there is nothing to hold back
+                assert len(written) == 1
+            check(app)
+
+    await app.drive(script)
+
+
+async def test_whoever_writes_after_a_frame_finds_a_plain_style() -> None:
+    app = LayerApp()
+
+    async def script(pilot: Pilot[None]) -> None:
+        for foreign in ("\x1b[?1049l", "\x1b[3;3Hnoise"):
+            app.query_one("#n3", Static).update(f"before {foreign[-3:]}")
+            await settle(pilot)
+            assert app._driver is not None
+            app._driver.write("\x1b[?25l")  # touches no cell, so it costs no reset
+            app.terminal.written.clear()
+            app._driver.write(foreign)
+            app._driver.write(foreign)
+            assert app.terminal.written == ["\x1b[m" + foreign, foreign]
+            attributes = app.terminal.cursor.attrs
+            assert (attributes.fg, attributes.bg, attributes.bold) == ("default", "default", False)
+            app.screen.refresh()
+            await settle(pilot)
+            check(app)
+
+    await app.drive(script)
+
+
+async def test_the_style_is_reset_also_when_the_screen_was_forgotten_meanwhile() -> None:
+    app = LayerApp()
+
+    async def script(pilot: Pilot[None]) -> None:
+        app.query_one("#n3", Static).update("12")
         await settle(pilot)
-        written = app.terminal.written
-        assert (written[0], len(written), written[-1]) == ("\x1b[?2026h", 3, "\x1b[?2026l")
-        assert app.bytes_written - before == len("".join(written).encode())
-        check(app)
+        app.terminal.written.clear()
+        app.forget_screen()
+        assert app._driver is not None
+        app._driver.write("\x1b[?1049l")
+        assert app.terminal.written[0].startswith("\x1b[m")
 
     await app.drive(script)
 
@@ -430,18 +473,36 @@ def test_moves_are_the_shortest() -> None:
     def cost(*changes: tuple[int, int, str]) -> str:
         for x, y, text in changes:
             canvas.put(x, y, [Segment(text)])
-        return canvas.flush((0, 0))
+        return canvas.flush()
 
-    assert cost((0, 0, "a")) == "a\r"
-    assert cost((0, 0, "b"), (3, 0, "c")) == "b..c\r"
-    assert cost((0, 0, "d"), (30, 0, "e")) == "d\x1b[29Ce\r"
-    assert cost((50, 0, "f"), (0, 1, "g")) == "\x1b[50Cf\r\ng\x1b[H"
-    assert cost((5, 28, "h"), (6, 29, "i")) == "\x1b[29;6Hh\x1b[Bi\x1b[H"
-    assert cost((99, 29, "j")) == "\x1b[30;100Hj\x1b[H"
+    assert canvas.flush((0, 0)) == ""
+    assert canvas.flush((3, 1)) == "\x1b[2;4H"
+    assert cost((0, 0, "a")) == "\x1b[Ha"
+    assert cost((0, 0, "b"), (3, 0, "c")) == "\x1b[Hb..c"
+    assert cost((0, 0, "d"), (30, 0, "e")) == "\x1b[Hd\x1b[29Ce"
+    assert cost((50, 0, "f"), (0, 1, "g")) == "\x1b[1;51Hf\r\ng"
+    assert cost((5, 28, "h"), (6, 29, "i")) == "\x1b[29;6Hh\x1b[Bi"
+    assert cost((99, 29, "j")) == "\x1b[30;100Hj"
     assert cost((0, 5, "█" * 9)).startswith("\x1b[6H█")
-    assert cost((0, 5, "k"), (2, 5, "l"), (6, 5, "m")) == "\x1b[6Hk█l\x1b[3Cm\x1b[H"
+    assert cost((0, 5, "k"), (2, 5, "l"), (6, 5, "m")) == "\x1b[6Hk█l\x1b[3Cm"
     canvas.put(0, 0, [Segment("xx", Style(color="red")), Segment("  "), Segment("y", Style(color="red"))])
-    assert canvas.flush((0, 0)) == "\x1b[31mxx  y\x1b[m\r"
+    assert canvas.flush() == "\x1b[H\x1b[31mxx  y"
+    assert cost((0, 0, "z")) == "\x1b[H\x1b[mz"  # the style stays from frame to frame
+    assert canvas.flush((0, 0)) == "\r"
+
+
+def test_nothing_is_taken_for_granted_of_a_terminal_that_is_new() -> None:
+    canvas, terminal = Canvas(4, 1, Palette(ColorSystem.TRUECOLOR)), Terminal(4, 1)
+    terminal.take("\x1b[31;44;1m")
+    canvas.put(0, 0, [Segment("    ")])
+    terminal.take(canvas.flush())
+    assert terminal.look() == Terminal(4, 1).look()
+
+
+def test_a_link_ends_with_its_frame() -> None:
+    canvas = Canvas(4, 1, Palette(ColorSystem.TRUECOLOR))
+    canvas.put(0, 0, [Segment("a", Style(link="http://x/"))])
+    assert canvas.flush().endswith("a\x1b]8;;\x1b\\")
 
 
 LETTERS = st.text(st.sampled_from("ab01 .█⣿量子한…"), min_size=1, max_size=9)
@@ -476,9 +537,11 @@ def test_whatever_is_put_is_what_the_terminal_shows(frames: list[list[Any]]) -> 
         for x, y, parts in frame:
             canvas.put(x, y, [Segment(text, style) for text, style in parts])
             overwrite(rows[y], x, parts)
-        terminal.take(canvas.flush((1, 1)))
-        assert (terminal.cursor.x, terminal.cursor.y) == (1, 1)
-        assert canvas.flush((1, 1)) == ""
+        wanted = len(frame) % 2 == 1
+        terminal.take(written := canvas.flush((1, 1) if wanted else None))
+        assert not written or not wanted or (terminal.cursor.x, terminal.cursor.y) == (1, 1)
+        assert canvas.flush() == ""
+        terminal.take("\x1b[4;12H")  # another program has moved the cursor
         for y, row in enumerate(rows):
             expected = Terminal(width, 1)
             expected.take("".join(style.render(cell) for cell, style in row))

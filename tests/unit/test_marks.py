@@ -140,9 +140,11 @@ async def test_a_chart_moves_left_and_changes_no_column_it_has_drawn() -> None:
         before = app.rows
         assert before[-1].strip() == before[-1]
         chart.add(120.4, 3)
+        assert app.rows == before
+        chart.add(121, 5)
         assert [row[:9] for row in app.rows] == [row[1:] for row in before]
         now = app.rows
-        chart.add(121.9, 5)
+        chart.add(121.9, 0)
         assert [row[:9] for row in app.rows] == [row[:9] for row in now]
         assert app.rows != now
 
@@ -151,11 +153,30 @@ async def test_a_chart_moves_left_and_changes_no_column_it_has_drawn() -> None:
 
 async def test_a_jump_leaves_room_on_the_right() -> None:
     def check(app: ChartApp, chart: TimeChart) -> None:
+        chart.set_points([(t, t * 5 % 7 + 1) for t in range(960, 1000)])
         ends = []
         for t in range(1000, 1016):
-            chart.add(t, 4)
+            chart.add(t, t * 5 % 7 + 1)
             ends.append(len(app.rows[-1].rstrip()))
-        assert ends == [9, 9, 10, 10] * 4
+        assert ends == [10, 9, 9, 10] * 4
+
+    await with_chart(check, scale=8, jump=2)
+
+
+async def test_a_constant_costs_nothing_once_the_chart_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(app: ChartApp, chart: TimeChart) -> None:
+        for t in range(1000, 1021):
+            chart.add(t, 4)
+        asked: list[Region] = []
+        monkeypatch.setattr(chart, "refresh", lambda *regions: asked.extend(regions))
+        assert app.rows[-1].strip() == app.rows[-1]
+        for t in range(1021, 1040):
+            chart.add(t, 4)
+        assert asked == []
+        for t in range(1040, 1044):
+            chart.add(t, 1)
+        assert asked
+        assert app.rows[0].rstrip() != app.rows[0]
 
     await with_chart(check, scale=4, jump=2)
 
@@ -225,15 +246,17 @@ async def test_an_automatic_scale_follows_but_does_not_waver() -> None:
 
 async def test_only_the_changed_columns_are_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(_: ChartApp, chart: TimeChart) -> None:
-        chart.set_points([(t, 1) for t in range(1000, 1009)])
+        chart.set_points([(t, t * 5 % 7) for t in range(980, 1010)])
         asked: list[Region] = []
         monkeypatch.setattr(chart, "refresh", lambda *regions: asked.extend(regions))
-        chart.add(1009, 4)
-        chart.add(1009.5, 4)
+        chart.add(1010, 4)
+        assert asked == []
+        chart.add(1011, 4)
+        chart.add(1011.5, 4)
         assert sorted(region.size for region in asked)[-1] <= (1, 1)
         assert len({region.x for region in asked}) == 1
         asked.clear()
-        chart.add(1010, None)
+        chart.add(1012, None)
         assert asked == []
 
     await with_chart(check, scale=4, jump=2)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 
-from qtop.ui.pens import CONTROL, PLAIN, Palette, Pen
+from qtop.ui.pens import CONTROL, PLAIN, UNKNOWN, Palette, Pen
 
 _NARROW_RANGES = (
     (0x20, 0x7E),
@@ -106,7 +106,7 @@ class Canvas:
         self._changed: dict[int, list[tuple[int, int]]] = {}
         self._unsure: set[int] = set()
         self._x = self._y = -1  # where the terminal's cursor is; -1 for not known
-        self._pen = PLAIN
+        self._pen = UNKNOWN
         self._out: list[str] = []
 
     def put(self, x: int, y: int, segments: Iterable[Segment]) -> None:
@@ -146,15 +146,24 @@ class Canvas:
             if lead:
                 return
 
-    def flush(self, cursor: tuple[int, int]) -> str:
-        """Return what makes the terminal show all that was put, with its cursor at (x, y); "" if it does already."""
-        for y in sorted(self._changed):
-            if self._changed[y]:
-                self._write_row(y, sorted(self._changed[y]))
+    def flush(self, cursor: tuple[int, int] | None = None) -> str:
+        """Return what makes the terminal show all that was put; "" if it does already.
+
+        The cursor ends at (x, y) if one is asked for, else wherever the last cell was written; the style stays that of
+        the last cell. A frame begins with an absolute move, so a message that another program has written across the
+        screen shifts nothing.
+        """
+        changed = [y for y in sorted(self._changed) if self._changed[y]]
+        if changed:
+            self._x = self._y = -1
+        for y in changed:
+            self._write_row(y, sorted(self._changed[y]))
         self._changed.clear()
-        self._out.append(self._pen.to(PLAIN))
-        self._pen = PLAIN
-        self._move(*cursor)
+        if self._pen.link:  # an open link would take in whatever is written next
+            self._out.append(self._pen.to(PLAIN))
+            self._pen = PLAIN
+        if cursor is not None:
+            self._move(*cursor)
         sequence = "".join(self._out)
         self._out.clear()
         return sequence

@@ -37,6 +37,8 @@ _HARMLESS = re.compile(
     r"|\x1b\[[<>=?][\d;]*u)*"
 )
 """What others may write without touching a cell, the cursor's place or the style: bell, titles, clipboard, modes."""
+_ONE_SEGMENT = 1000
+"""A frame of fewer bytes arrives in one network packet: asking the terminal to hold back half of it gains nothing."""
 
 
 class DisplayMixin(_Base):
@@ -50,6 +52,8 @@ class DisplayMixin(_Base):
     _palette: Palette | None = None
     _watched: Driver | None = None
     _frame: str = ""
+    _styled: bool = False
+    """A frame has left the terminal with its style: whoever writes next gets a reset first."""
     _bytes_written: int = 0
     _leave_to_textual: bool = False
 
@@ -119,22 +123,19 @@ class DisplayMixin(_Base):
         if canvas is None or (canvas.width, canvas.height) != (width, height):
             canvas = self._canvas = Canvas(width, height, self._palette)
             unpainted = not isinstance(update, LayoutUpdate)
-        cursor = self.screen.outer_size.clamp_offset(self.cursor_position)
         try:
             _put(canvas, update)
         except UnknownOutputError:
             self._canvas = None
             return False
+        # The cursor is hidden: its place matters to input methods alone, which draw where somebody types.
+        cursor = None
+        if hasattr(self.focused, "cursor_screen_offset"):
+            cursor = self._previous_cursor_position = self.screen.outer_size.clamp_offset(self.cursor_position)
         frame = canvas.flush(cursor)
-        self._previous_cursor_position = cursor
         if frame:
-            self._frame = frame
-            self._begin_update()
-            try:
-                driver.write(frame)
-            finally:
-                self._end_update()
-            driver.flush()
+            self._frame, self._styled = frame, True
+            self._write_frame(frame, driver)
         # A signal handler may have given the terminal away and taken it back while this frame was made or written.
         if self._canvas is not canvas:
             self.forget_screen()
@@ -142,14 +143,27 @@ class DisplayMixin(_Base):
             self.screen.refresh()
         return True
 
+    def _write_frame(self, frame: str, driver: Driver) -> None:
+        whole = len(frame) < _ONE_SEGMENT and len(frame.encode()) < _ONE_SEGMENT
+        if not whole:
+            self._begin_update()
+        try:
+            driver.write(frame)
+        finally:
+            if not whole:
+                self._end_update()
+        driver.flush()
+
     def _watch(self, driver: Driver) -> None:
-        """Count what goes through the driver, and forget the screen when somebody else draws on it."""
+        """Count what goes through the driver; when somebody else draws, reset the style and forget the screen."""
         self._watched, write = driver, driver.write
 
         def watched(data: str) -> None:
-            self._bytes_written += len(data) if data.isascii() else len(data.encode("utf-8", "replace"))
             if data is not self._frame and not _HARMLESS.fullmatch(data):
                 self._canvas = None
+                if self._styled:
+                    self._styled, data = False, f"\x1b[m{data}"
+            self._bytes_written += len(data) if data.isascii() else len(data.encode("utf-8", "replace"))
             write(data)
 
         watch: Callable[[str], None] = watched

@@ -91,6 +91,8 @@ class Pen:
 
 PLAIN = Pen(0, "", "", "", "")
 """The style after a reset."""
+UNKNOWN = Pen(_RESET_ONLY | 1 << len(_ATTRIBUTES), "", "", "", "")
+"""The style of a terminal on which somebody else may have written: left by a reset, and like no other."""
 
 
 class Palette:

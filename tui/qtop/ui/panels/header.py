@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtop.model.frame import Frame, OwnView
-from qtop.sample import Absent, ServerInfo
+from qtop.sample import Absent, Reading, ServerInfo
 from qtop.ui.cells import clean, fit, fit_middle, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels.server import ENGINES
-from qtop.units import clock, duration, percent, rate_bytes
+from qtop.units import NONE, clock, duration, percent
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,15 @@ def _who(frame: Frame, room: int) -> str:
     version = f" {server.version}" if isinstance(server.version, str) else ""
     port = f" :{server.url.rpartition(':')[2]}" if isinstance(server.url, str) else ""
     where = clean(f" · {ENGINES.get(server.engine, server.engine)}{version}{port}")
-    up = f" · up {duration(frame.t - server.started)}" if not isinstance(server.started, Absent) else ""
+    up = f" · up {_age(frame.t - server.started)}" if not isinstance(server.started, Absent) else ""
     if width_of(model + where + up) <= room:
         return model + where + up
     return fit(fit(model, max(LEAST_NAME, room - width_of(where))) + where, room)
+
+
+def _age(seconds: float) -> str:
+    """In minutes from the start: an age in seconds is a redraw each second."""
+    return "< 2 min" if seconds < 120 else duration(seconds)
 
 
 def _state(look: Look, status: Status, width: int) -> list[Line]:
@@ -95,7 +100,15 @@ def _cost(look: Look, frame: Frame) -> Line:
     own = frame.own
     if not isinstance(own, OwnView):
         return ()
-    return (look.seg(f"{percent(own.cpu)} CPU  {rate_bytes(own.tty_bytes_s)}  ", "label"),)
+    return (look.seg(f"{percent(own.cpu, 4)} CPU {_rate(own.tty_bytes_s)}  ", "label"),)
+
+
+def _rate(bytes_s: Reading[float]) -> str:
+    """Always as wide, up to 99 kB/s: a figure that grows must not move its neighbours."""
+    text = NONE
+    if not isinstance(bytes_s, Absent):
+        text = f"{bytes_s / 1000:.1f} kB/s" if bytes_s >= 50 else "<0.1 kB/s"
+    return text.rjust(9)
 
 
 def _keys(look: Look) -> Line:

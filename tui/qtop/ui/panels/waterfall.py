@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.segment import Segment
 
 from qtop.model.frame import Frame, Waterfall
+from qtop.model.quantiles import WINDOW_S
 from qtop.sample import Absent, Reading, Why
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
@@ -42,12 +43,17 @@ def waterfall_lines(look: Look, frame: Frame, width: int, rows: int = 3) -> list
         return _padded([title(look, name, width), (look.seg(fit(why, width), "label"),)], rows)
     pieces = [_Piece(stage.name, stage.ms, frame.cpu_wait.get(stage.name, 0.0)) for stage in fall.stages]
     total = sum(piece.ms for piece in pieces if not isinstance(piece.ms, Absent))
-    head = title(look, f"{name} (last {fall.seconds:.0f} s)", width, _note(fall))
+    head = title(look, f"{name} (last {_window(fall.seconds):.0f} s)", width, _note(fall))
     if total <= 0.0:
         return _padded([head, (look.seg("no request finished in this window", "label"),)], rows)
     if rows < ROWS:
         return [head, *_one_bar(look, pieces, total, width)]
     return [head, *_staircase(look, frame, fall, pieces, total, width)]
+
+
+def _window(seconds: float) -> float:
+    """The window's nominal length once it is full: its ends fall on ticks, so it is a little longer, never the same."""
+    return WINDOW_S if WINDOW_S <= seconds < WINDOW_S * 1.1 else seconds
 
 
 def _padded(lines: list[Line], rows: int) -> list[Line]:

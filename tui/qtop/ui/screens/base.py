@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -18,6 +18,7 @@ from qtop.ui.look import Look
 from qtop.ui.panels.findings import verdict_line
 from qtop.ui.panels.header import Key, Status, header_line, key_line
 from qtop.ui.panels.probe import ProbeState
+from qtop.ui.steady import Calm
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp
@@ -40,6 +41,10 @@ class MainScreen(Screen[None]):
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[Key, ...]] = ()
     """The keys that its last row names, those that matter most first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calm = Calm()
 
     @property
     def qtop(self) -> QtopApp:
@@ -67,7 +72,10 @@ class MainScreen(Screen[None]):
         self.call_after_refresh(self.qtop.redraw)
 
     def draw(self, view: View) -> None:
-        """Put a view on the screen."""
+        """Put a view on the screen; what runs by itself is drawn steadied, what is read back exactly."""
+        if not view.status.replay and not view.status.paused:
+            snapshot = view.snapshot
+            view = replace(view, snapshot=replace(snapshot, frame=self._calm.frame(snapshot.frame, view.history)))
         self._draw_chrome(view)
         self.draw_body(view)
 

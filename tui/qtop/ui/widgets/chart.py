@@ -15,8 +15,8 @@ from qtop.ui.widgets.marks import area, nice_top, peak
 
 _PER_CELL = 2
 _MOST_BUCKETS = 2048
-_COLUMNS_PER_JUMP = 40
-"""A move redraws most of the chart (one cell every 2 s costs 120 B/s at 40 × 4 cells), so wide ones move less often."""
+_COLUMNS_PER_JUMP = 8
+"""A move redraws most of a chart of values that change (one cell every 2 s: 120 B/s at 40 × 4 cells), so it is rare."""
 _SHRINK_BELOW = 0.3
 """An automatic scale comes down when the highest value is under this part of it: one that wavers redraws everything."""
 
@@ -25,9 +25,10 @@ class TimeChart(Widget):
     """An area chart with time running to the right, two buckets a cell, as many rows high as its style says.
 
     Buckets lie on multiples of ``bucket`` seconds of absolute time, and cells on multiples of two buckets, so what a
-    cell shows never depends on when the chart was drawn. The chart moves to the left by ``jump`` cells at a time (one
-    for every 40 columns if None, a quarter of the width at most): in between, a new value changes one column. A bucket
-    shows the mean of its values. No value in a bucket leaves it blank; zero is drawn as the lowest dot.
+    cell shows never depends on when the chart was drawn; it is drawn once its second bucket has begun. Where values
+    change, the chart moves to the left by ``jump`` cells at a time (an eighth of the width if None, a quarter at most):
+    in between, a new value changes one column. Where they do not, it moves by one cell, which changes nothing. A
+    bucket shows the mean of its values. No value in a bucket leaves it blank; zero is drawn as the lowest dot.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"timechart--fill"}
@@ -56,6 +57,7 @@ class TimeChart(Widget):
         self._ascii = ascii
         self._sums: dict[int, tuple[float, int]] = {}
         self._newest: int | None = None
+        self._edge: int | None = None  # the cell after the last one on the right
         self._top = scale or 1.0
         self._rows: list[str] = []
 
@@ -85,7 +87,7 @@ class TimeChart(Widget):
     def set_points(self, points: Iterable[tuple[float, float | None]]) -> None:
         """Show these (seconds, value) pairs and nothing else."""
         self._sums.clear()
-        self._newest = None
+        self._newest = self._edge = None
         for t, value in sorted(points, key=lambda point: point[0]):
             self._take(t, value)
         self._redraw()
@@ -97,7 +99,7 @@ class TimeChart(Widget):
         shown = _PER_CELL * self.size.width or _MOST_BUCKETS
         if self._newest is not None and index <= self._newest - shown:
             self._sums.clear()
-            self._newest = None
+            self._newest = self._edge = None
         if self._newest is None or index > self._newest:
             self._newest = index
             for old in [key for key in self._sums if key <= index - _MOST_BUCKETS]:
@@ -110,20 +112,42 @@ class TimeChart(Widget):
         width, height = self.size
         if self._newest is None:
             return [" " * width] * height
-        cell = self._newest // _PER_CELL
-        jump = min(self._jump or width // _COLUMNS_PER_JUMP, width // 4) or 1
-        edge = (cell // jump + 1) * jump  # the cell after the last one on the right
-        first = (edge - width) * _PER_CELL
-        values: list[float | None] = []
-        for index in range(first, edge * _PER_CELL):
-            total, count = self._sums.get(index, (0.0, 0))
-            values.append(total / count if count else None)
+        cell = (self._newest + 1) // _PER_CELL  # the cells before this one are to be drawn
         if self._scale is not None:
             self._top = self._scale
         else:
-            highest = peak(values)
+            highest = peak([self._mean(index) for index in range((cell - width) * _PER_CELL, self._newest + 1)])
             if highest > self._top or highest < self._top * _SHRINK_BELOW:
                 self._top = nice_top(highest)
+        self._edge = self._place(cell, self._edge)
+        return self._area(cell, self._edge)
+
+    def _place(self, cell: int, before: int | None) -> int:
+        """Return the cell after the last one on the right: ``cell``, or further on where a jump costs less.
+
+        It follows from the values alone. Edges of jumps lie on multiples of a jump; ``before`` is the edge for the cell
+        before this one, None if that is not known.
+        """
+        width = self.size.width
+        jump = min(self._jump or width // _COLUMNS_PER_JUMP, width // 4) or 1
+        far = -(-cell // jump) * jump
+        if before == far:
+            return far
+        for at in range(cell if before == cell - 1 else far - jump + 1, cell + 1):
+            shown = self._area(at - 1, at - 1)
+            if _differing(shown, self._area(at, far)) < jump * _differing(shown, self._area(at, at)):
+                return far
+        return cell
+
+    def _mean(self, index: int) -> float | None:
+        total, count = self._sums.get(index, (0.0, 0))
+        return total / count if count else None
+
+    def _area(self, cell: int, edge: int) -> list[str]:
+        """The rows with the cells before ``cell``, when ``edge`` is the one after the last on the right."""
+        width, height = self.size
+        values = [self._mean(index) for index in range((edge - width) * _PER_CELL, cell * _PER_CELL)]
+        values += [None] * ((edge - cell) * _PER_CELL)
         return area(values, width, height, self._top, ascii=self._ascii)
 
     def _redraw(self) -> None:
@@ -144,9 +168,16 @@ class TimeChart(Widget):
 
     def on_resize(self) -> None:
         """Draw for the new size."""
+        self._edge = None
         self._redraw()
 
     def render_line(self, y: int) -> Strip:
         """Return one row of the chart."""
         row = self._rows[y] if y < len(self._rows) else " " * self.size.width
         return Strip([Segment(row, self.get_component_rich_style("timechart--fill"))], len(row))
+
+
+def _differing(before: list[str], after: list[str]) -> int:
+    """Cells that look different; rows that were not there before count in full."""
+    alike = sum(sum(map(str.__eq__, old, new)) for old, new in zip(before, after, strict=False))
+    return sum(map(len, after)) - alike
