@@ -9,7 +9,7 @@ from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.units import NONE, number, percent, size
 
-NAMES = {"engine": "engine", "api": "api"}
+NAMES = {"engine": "engine", "scheduler": "sched", "api": "api"}
 
 
 def sched_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[Line]:
@@ -56,7 +56,7 @@ def _quota(look: Look, sched: SchedView, width: int) -> Line:
     if isinstance(sched.quota, Absent):
         return pair(look, "quota", fit(str(sched.quota), width - 8), "label")
     if sched.quota is None:
-        return pair(look, "quota", "none", "label")
+        return pair(look, "quota", "none in sight" if sched.quota_above else "none", "label")
     worst = max((thread.throttled for thread in sched.critical), default=0.0)
     return _quota_line(look, sched.quota, worst, width)
 
