@@ -32,7 +32,7 @@ def sched_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[Li
 
 
 def _thread(look: Look, thread: ThreadView, width: int) -> Line:
-    name = look.seg((NAMES.get(thread.role) or "thread").ljust(8), "label")
+    name = look.seg(_name(thread).ljust(8), "label")
     run = (look.seg("run ", "label"), look.seg(percent(thread.run, 5)))
     wait = (
         look.seg("wait ", "label"),
@@ -43,6 +43,16 @@ def _thread(look: Look, thread: ThreadView, width: int) -> Line:
     gap = look.seg("  " if width > 28 else " ")
     cpus = (look.seg(f"  CPU {thread.allowed}", "label"),) if thread.allowed else ()
     return packed(width, (name, *run, gap, *wait), cpus)
+
+
+def _name(thread: ThreadView) -> str:
+    """The role, with the rank where there are several: "api 1", "eng DP0"."""
+    name = NAMES.get(thread.role) or "thread"
+    if not thread.rank:
+        return name
+    return next(
+        (text for text in (f"{name} {thread.rank}", f"{name[:3]} {thread.rank}") if len(text) < 8), thread.rank[:7]
+    )
 
 
 def _place(look: Look, sched: SchedView, frame: Frame, width: int) -> Line:
