@@ -6,7 +6,7 @@ from qtop.model.frame import EngineView, Frame, GpuView, SchedView
 from qtop.model.gpu_link import Link
 from qtop.model.roofline import gpus_of_server, kv_pool_bytes
 from qtop.sample import Absent, Reading, Why
-from qtop.ui.cells import fit
+from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.ui.panels.gpu import QUIET_REASONS, no_gpu_line
@@ -14,9 +14,13 @@ from qtop.ui.panels.table import GAP, Cell, Column, row
 from qtop.units import NONE, gib, number, percent, rate_bytes, size
 
 LABEL = 10
+OWNER = 32
+"""Columns of a process and its number."""
+WIDE = 140
+"""Columns from which the table names more than one thing that holds a GPU."""
 COLUMNS = (
     Column("GPU", 4, right=False),
-    Column("name", 24, right=False, least=110),
+    Column("name", 20, right=False, least=110),
     Column("kernel", 6),
     Column("SM", 5, least=66),
     Column("DRAM", 5, least=74),
@@ -50,7 +54,7 @@ def gpu_table(look: Look, frame: Frame, width: int) -> list[Line]:
             Cell(number(gpu.sm_mhz)),
             Cell(gpu.pcie if isinstance(gpu.pcie, str) else NONE, link_pen),
             Cell(number(gpu.numa_node)),
-            Cell("MIG, " + _held(gpu)[0], "text") if gpu.mig is True else Cell(*_held(gpu)),
+            Cell(*_held(gpu, 1 if width < WIDE else 3)),
         ]
         rows[gpu.index] = row(look, cells, COLUMNS, width)
     for index, why in frame.gpus_lost.items():
@@ -66,7 +70,7 @@ def gpu_blocks(look: Look, frame: Frame, width: int) -> list[Line]:
     lines: list[Line] = []
     for gpu in frame.gpus:
         lines += [*_block(look, frame, gpu, width), ()]
-    for index, why in sorted(frame.gpus_lost.items()):
+    for index, why in sorted(frame.gpus_lost.items(), key=lambda one: int(one[0])):
         lines.append(pair(look, f"GPU {index}", fit(str(why), width - LABEL), "crit", LABEL))
     return lines
 
@@ -208,19 +212,20 @@ def _clocks(look: Look, gpu: GpuView, width: int) -> Line:
     return packed(width, pair(look, "clocks", sm, label_width=LABEL), (look.seg(memory),), (look.seg(state, "label"),))
 
 
-def _held(gpu: GpuView) -> tuple[str, str]:
-    """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen."""
+def _held(gpu: GpuView, most: int = 4) -> tuple[str, str]:
+    """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen; the ``most``
+    of them, how many more, and whether the GPU is split."""
+    mig = "MIG, " if gpu.mig is True else ""
     duty = [(name, share) for name, share in gpu.duty.items() if not isinstance(share, Absent) and share >= 0.005]
     if duty:
-        words = ", ".join(
-            f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])
-        )
+        named = [f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])]
+        words = mig + ", ".join(named[:most]) + (f" +{len(named) - most}" if len(named) > most else "")
         heat = max((share for name, share in duty if name != "power_cap"), default=0.0)
         return words, crit_above(heat, 0.01, 0.05)
     if isinstance(gpu.reasons, Absent):
-        return NONE, "label"
+        return mig + NONE, "label"
     bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]
-    return (", ".join(bits), "warn") if bits else ("nothing", "label")
+    return (mig + ", ".join(bits), "warn") if bits else (mig + "nothing", "label")
 
 
 def _link(look: Look, gpu: GpuView, width: int) -> Line:
@@ -249,6 +254,8 @@ def _link(look: Look, gpu: GpuView, width: int) -> Line:
 def _errors(look: Look, gpu: GpuView, width: int) -> Line:
     groups: list[Line] = [(look.seg("errors".ljust(LABEL), "label"),)]
     replays = gpu.replays_min
+    if all(isinstance(one, Absent) for one in (replays, gpu.ecc_corrected, gpu.ecc_uncorrected, gpu.xids)):
+        return pair(look, "errors", fit(f"cannot tell: {gpu.xids}", width - LABEL), "label", LABEL)
     pen = crit_above(replays, 10, 60)
     groups.append((look.seg("PCIe replays ", "label"), look.seg(f"{number(replays)}/min", pen)))
     corrected, uncorrected = gpu.ecc_corrected, gpu.ecc_uncorrected
@@ -296,11 +303,12 @@ def _processes(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]
         label = "processes" if not lines else ""
         mine = one.pid in own
         used = size(one.bytes) if not isinstance(one.bytes, Absent) else NONE
-        name = f"{one.comm or own.get(one.pid) or '?'} ({one.pid})"
+        pid = f" ({one.pid})"
+        name = fit(one.comm or own.get(one.pid) or "?", OWNER - len(pid)) + pid
         lines.append(
             packed(
                 width,
-                pair(look, label, fit(name, 28).ljust(28), label_width=LABEL),
+                pair(look, label, name + " " * (OWNER - width_of(name)), label_width=LABEL),
                 (look.seg(f"  {used.rjust(10)}"),),
                 (look.seg(f"  {one.kind}", "label"),),
                 (look.seg("  the server" if mine else "", "accent"),),

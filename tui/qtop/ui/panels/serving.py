@@ -109,7 +109,10 @@ def _processes(look: Look, sched: SchedView | Absent, width: int) -> list[Line]:
     if isinstance(sched, Absent) or sched.processes < 2:
         return []
     found = Counter({one.pid: one.process_role or "other" for one in sched.threads}.values())
-    text = ", ".join(f"{n} {ROLES.get(role, role)}" for role, n in sorted(found.items(), key=lambda x: _order(x[0])))
+    text = ", ".join(
+        f"{n} {ROLES.get(role, role)}{'s' if n > 1 else ''}"
+        for role, n in sorted(found.items(), key=lambda x: _order(x[0]))
+    )
     return [
         pair(look, "" if row else "processes", line, label_width=_NAME)
         for row, line in enumerate(wrap(text, width - _NAME))
@@ -148,7 +151,7 @@ def _by_reason(look: Look, engine: EngineView, width: int) -> list[Line]:
         if isinstance(parts, Absent) or not parts:
             continue
         parts = {reason: value for reason, value in parts.items() if value > 0}
-        text = "   ".join(f"{reason} {number(value)}{unit}" for reason, value in sorted(parts.items())) or "–"
+        text = "   ".join(f"{reason} {number(value)}{unit}" for reason, value in sorted(parts.items())) or "nothing"
         lines.append(pair(look, name, fit(text, width - _NAME), label_width=_NAME))
     return lines
 

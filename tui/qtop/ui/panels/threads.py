@@ -143,6 +143,8 @@ def _per_cpu(look: Look, host: HostView, width: int) -> Line:
 
 
 def _memory(look: Look, host: HostView, width: int) -> list[Line]:
+    if isinstance(host.mem_available, Absent):
+        return [pair(look, "memory", fit(str(host.mem_available), width - LABEL), "label", LABEL)]
     groups: list[Line] = [
         pair(look, "memory", f"{size(host.mem_available)} of {size(host.mem_total)} available", label_width=LABEL)
     ]
