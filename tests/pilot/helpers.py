@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
@@ -19,6 +22,7 @@ from qtop.ui.lines import Lines
 from qtop.ui.look import choose
 
 UTF8 = {"LANG": "C.UTF-8"}
+GOLDEN = Path(__file__).parent / "golden"
 SIZES = ((80, 24), (120, 40), (160, 48), (60, 18), (200, 60))
 
 
@@ -85,3 +89,17 @@ async def at_end(pilot: Pilot[None], source: ReplaySource) -> None:
     await until(pilot, lambda: source.ended and app.playback.shown is app.session.latest)
     app.redraw()
     await pilot.pause()
+
+
+def compare(name: str, screen: list[str]) -> str:
+    """What differs from tests/pilot/golden/NAME.txt, "" if nothing does; QTOP_GOLDEN=write makes the file anew."""
+    shown = "".join(f"{line.rstrip()}\n" for line in screen)
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("QTOP_GOLDEN") == "write":
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(shown, encoding="utf-8")
+    expected = golden.read_text(encoding="utf-8")
+    if shown == expected:
+        return ""
+    changes = difflib.unified_diff(expected.splitlines(), shown.splitlines(), name, "shown", lineterm="")
+    return "\n".join(["the screen changed (QTOP_GOLDEN=write takes it over):", *changes, ""])

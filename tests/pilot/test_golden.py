@@ -5,17 +5,12 @@ QTOP_GOLDEN=write makes the files anew; look at what changed before it is commit
 
 from __future__ import annotations
 
-import difflib
-import os
-from pathlib import Path
-
 import pytest
 from tests.pilot.conftest import MakeRecording
-from tests.pilot.helpers import at_end, make_app, rows, running
+from tests.pilot.helpers import at_end, compare, make_app, rows, running
 
 from qtop.source.replay import ReplaySource
 
-GOLDEN = Path(__file__).parent / "golden"
 CASES = (
     ("pinned1_hogs", (80, 24)),
     ("pinned1_hogs", (120, 40)),
@@ -35,11 +30,4 @@ async def test_the_screen_at_the_end_of_a_recording(
     app = make_app(source)
     async with running(app, size) as pilot:
         await at_end(pilot, source)
-        shown = "".join(f"{line.rstrip()}\n" for line in rows(app))
-    golden = GOLDEN / f"{trace}-{size[0]}x{size[1]}.txt"
-    if os.environ.get("QTOP_GOLDEN") == "write":
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(shown, encoding="utf-8")
-    expected = golden.read_text(encoding="utf-8")
-    changes = "\n".join(difflib.unified_diff(expected.splitlines(), shown.splitlines(), "golden", "shown", lineterm=""))
-    assert shown == expected, f"the screen changed (QTOP_GOLDEN=write takes it over):\n{changes}"
+        assert not (wrong := compare(f"{trace}-{size[0]}x{size[1]}", rows(app))), wrong

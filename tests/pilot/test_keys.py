@@ -296,8 +296,11 @@ async def test_the_palette_lists_and_runs_commands() -> None:
     app = make_app(StubSource(Machine(wait=0.8).samples(0, 20)))
     async with running(app) as pilot:
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: "Stream a test prompt" in "\n".join(rows(app)))
-        await pilot.press(*"help")
+        await until(pilot, lambda: "Choose the server" in "\n".join(rows(app)))  # by name, as many as fit
+        await pilot.press(*"stream")
+        await until(pilot, lambda: "Choose the server" not in "\n".join(rows(app)))
+        assert "Stream a test prompt" in "\n".join(rows(app))
+        await pilot.press(*["backspace"] * 6, *"help")
         await until(pilot, lambda: "Stream a test prompt" not in "\n".join(rows(app)))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PageDialog))

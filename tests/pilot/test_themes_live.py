@@ -14,9 +14,9 @@ from tests.fakes.colours import contrast
 from tests.fakes.emulated import EmulatedDriver, Terminal, check, settle
 from tests.fakes.stub_source import Machine, StubLive, StubSource
 from tests.pilot.conftest import MakeRecording
-from tests.pilot.helpers import UTF8, at_end, row, rows, running, until
+from tests.pilot.helpers import GOLDEN, UTF8, at_end, row, rows, running, until
 from tests.pilot.terminal import QTOP, environment, terminal
-from tests.pilot.test_golden import CASES, GOLDEN
+from tests.pilot.test_golden import CASES
 from tests.pilot.test_keys import CHOICES
 from textual import events
 from textual._compositor import LayoutUpdate

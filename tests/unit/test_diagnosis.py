@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.build import T0, vllm
 
 from qtop.diagnose.engine import Diagnosis, Finding
 from qtop.diagnose.registry import RULES, page
 from qtop.diagnose.rule import State
+from qtop.diagnose.rules.cpu_wait import thread_name
 from qtop.diagnose.rules.QT201_engine_waits_for_cpu import RULE
 from qtop.diagnose.verdict import verdict
 from qtop.diagnose.whole import diagnose_all
 from qtop.model.derive import Deriver
-from qtop.model.frame import Frame
-from qtop.sample import Absent, Sample, Why
+from qtop.model.frame import Frame, ThreadView
+from qtop.sample import Absent, CgroupSample, Sample, ServerProcs, Why
 
 
 class Play:
@@ -156,6 +158,34 @@ def test_without_a_quota_qt202_does_not_apply() -> None:
     play = Play()
     play.seconds(0.0, 5.0)
     assert play.of("QT202").state is State.NOT_APPLICABLE
+
+
+def test_with_cgroups_above_those_in_sight_qt202_cannot_tell() -> None:
+    """In a container: an outer cgroup's quota would stop the server just as well."""
+    play = Play()
+    for at in (3.0, 4.0, 5.0):
+        sample = vllm(at, 0.0)
+        assert isinstance(sample.procs, ServerProcs)
+        group = sample.procs.cgroups["g"]
+        assert isinstance(group, CgroupSample)
+        above = msgspec.structs.replace(group, above=True)
+        procs = msgspec.structs.replace(sample.procs, cgroups={"g": above})
+        play.push(msgspec.structs.replace(sample, procs=procs))
+    found = play.of("QT202")
+    assert found.state is State.CANNOT_TELL
+    assert "cgroups above may have one" in found.reason
+
+
+def test_the_threads_that_matter_are_called_by_their_roles() -> None:
+    def name(role: str) -> str:
+        return thread_name(ThreadView(1, 2, "comm", role, 0.0, 0.0, 0.0, 0.0, "0"))
+
+    assert [name(role) for role in ("engine", "scheduler", "api", "")] == [
+        "EngineCore's main thread",
+        "the scheduler's main thread",
+        "the API server's main thread",
+        "thread comm (2)",
+    ]
 
 
 def test_affinity_is_offered_only_where_it_can_help() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
+
 import msgspec
 import pytest
-from tests.build import T0, cgroup, process, server, thread
+from tests.build import T0, cgroup, process, server, thread, vllm
 from tests.unit.test_collect_topology import UDEV
 
 from qtop.collect.dimms import parse_dimms
@@ -14,6 +17,7 @@ from qtop.model.host import host_view
 from qtop.model.memory import memory_view
 from qtop.model.places import Place, place_of
 from qtop.model.roles import roles_of
+from qtop.record.reader import Recording
 from qtop.sample import (
     NOT_RECORDED,
     NOT_YET,
@@ -129,12 +133,6 @@ def test_each_thread_knows_its_process_and_only_mains_have_a_role() -> None:
 # Usable CPUs
 
 
-def allowed(*masks: str) -> list[ProcessSample]:
-    return [
-        msgspec.structs.replace(process(pid, "x", NOT_RECORDED), allowed=mask) for pid, mask in enumerate(masks, 100)
-    ]
-
-
 @pytest.mark.parametrize(
     ("masks", "cpuset", "quota", "wanted"),
     [
@@ -153,19 +151,45 @@ def test_usable_is_the_least_of_mask_cpuset_and_quota(
     masks: tuple[str, ...], cpuset: str, quota: float | None, wanted: UsableView
 ) -> None:
     view = None if quota is None else QuotaView("/g", quota, NOT_YET, NOT_YET)
-    assert Place(TOPOLOGY).usable(allowed(*masks), cgroup(1.0, cpuset=cpuset), view) == wanted
+    assert Place(TOPOLOGY).usable(masks, cgroup(1.0, cpuset=cpuset), view) == wanted
 
 
 def test_usable_without_a_topology_has_no_cores() -> None:
-    found = Place(NOT_RECORDED).usable(allowed("0-3"), NOT_RECORDED, NOT_RECORDED)
+    found = Place(NOT_RECORDED).usable(["0-3"], NOT_RECORDED, NOT_RECORDED)
     assert isinstance(found, UsableView)
     assert (found.cpus, found.logical) == ("0-3", 4.0) and isinstance(found.cores, Absent)
 
 
 def test_masks_that_may_not_be_read_are_not_no_cpus() -> None:
-    (hidden,) = allowed("0")
-    hidden = msgspec.structs.replace(hidden, allowed=Absent(Why.DENIED, "hidepid"))
-    assert Place(TOPOLOGY).usable([hidden], NOT_RECORDED, None) == Absent(Why.DENIED, "hidepid")
+    hidden = Absent(Why.DENIED, "hidepid")
+    assert Place(TOPOLOGY).usable(["0-3", hidden], NOT_RECORDED, None) == hidden
+
+
+def sched_of(*samples: Sample) -> SchedView:
+    deriver = Deriver()
+    for sample in samples:
+        found = deriver.push(sample).sched
+    assert isinstance(found, SchedView)
+    return found
+
+
+def test_usable_is_what_the_critical_threads_may_use_not_what_their_processes_began_with() -> None:
+    found = sched_of(*(vllm(at, at * 0.5, allowed="3", cpuset="0-3") for at in (1.0, 2.0))).usable
+    assert isinstance(found, UsableView)
+    assert (found.cpus, found.logical, found.limit) == ("3", 1.0, "affinity")
+
+
+def test_where_a_thread_s_mask_was_not_read_its_process_s_stands_in() -> None:
+    found = sched_of(*(vllm(at, at * 0.5, allowed="", cpuset="0-3") for at in (1.0, 2.0))).usable
+    assert isinstance(found, UsableView) and found.cpus == "0-3"
+
+
+def test_a_pinned_server_on_a_real_h100_is_limited_by_its_affinity() -> None:
+    """Its processes began on all 16 CPUs; each of its threads was pinned to CPU 3 afterwards."""
+    recorded = Recording(Path(__file__).parent.parent / "data/recordings/h100-affinity.qtop").samples()
+    found = sched_of(*islice(recorded, 6)).usable
+    assert isinstance(found, UsableView)
+    assert (found.cpus, found.logical, found.limit) == ("3", 1.0, "affinity")
 
 
 def test_nodes_of_cpus() -> None:

@@ -8,7 +8,8 @@ from collections import deque
 from qtop.model.frame import EngineView, SchedView, ThreadView, Waterfall
 from qtop.sample import NOT_YET, Absent, Reading
 
-STAGES = {"api": ("frontend",), "engine": ("queue", "prefill", "decode")}
+_LOOP = ("queue", "prefill", "decode")
+STAGES = {"api": ("frontend",), "engine": _LOOP, "scheduler": _LOOP}
 """By the role of the thread that does the work of the stage; what a request feels while that thread waits."""
 
 
@@ -40,7 +41,7 @@ def _by_stage(critical: tuple[ThreadView, ...]) -> dict[str, float]:
     """The longest wait of each role; where no thread has a role (llama.cpp) the busiest does all stages."""
     shares: dict[str, float] = {}
     for thread in critical:
-        for stage in STAGES.get(thread.role, sum(STAGES.values(), ())):
+        for stage in STAGES.get(thread.role, ("frontend", *_LOOP)):
             shares[stage] = max(shares.get(stage, 0.0), thread.wait)
     return shares
 

@@ -12,7 +12,6 @@ from qtop.sample import (
     CgroupSample,
     Clocks,
     HostSample,
-    ProcessSample,
     Reading,
     Topology,
     Why,
@@ -62,16 +61,16 @@ class Place:
 
     def usable(
         self,
-        processes: Iterable[ProcessSample],
+        masks: Iterable[Reading[str]],
         group: CgroupSample | Absent,
         quota: QuotaView | Absent | None,
     ) -> UsableView | Absent:
-        """What the masks of all the server's processes, the cgroup's cpuset and quota leave."""
+        """What these affinity masks, together, the cgroup's cpuset and its quota leave."""
         allowed: frozenset[int] = frozenset()
-        for process in processes:
-            if isinstance(process.allowed, Absent):
-                return process.allowed
-            allowed |= cpulist.parse_or_empty(process.allowed)
+        for mask in masks:
+            if isinstance(mask, Absent):
+                return mask
+            allowed |= cpulist.parse_or_empty(mask)
         inside = self._online
         if isinstance(group, CgroupSample) and isinstance(group.cpuset, str):
             set_ = cpulist.parse_or_empty(group.cpuset)

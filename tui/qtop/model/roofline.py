@@ -81,8 +81,8 @@ def present(frame: Frame) -> Roofline:
     if engine.running <= 0:
         return Roofline(IDLE, IDLE)
     use, pool = engine.kv_use, engine.kv_capacity_tokens
-    # A pool is told for each engine, its use is the fullest one's: together they are an upper bound.
-    held = 0.0 if isinstance(use, Absent) or isinstance(pool, Absent) else use * pool * copies
+    # The pool is that of all engines, its use the fullest one's: together they are an upper bound.
+    held = 0.0 if isinstance(use, Absent) or isinstance(pool, Absent) else use * pool
     tok_s = bound(shape, peak, engine.running, held, copies)
     if isinstance(engine.steps_s, Absent):
         return Roofline(tok_s, engine.steps_s)
@@ -103,16 +103,29 @@ def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
         quantised = frame.settings.get("quantization")
         if quantised is not None and quantised.value.lower() not in _PLAIN:
             return QUANTISED
-        cache = frame.settings.get("kv_cache_dtype")
-        if cache is not None and cache.value.lower().startswith("fp8"):
-            shape = Shape(shape.weights, shape.kv_token / 2)
-    peaks = [bandwidth_of(gpu) for gpu in _of_server(frame.gpus)]
+    shape = Shape(shape.weights, _kv_token(frame, shape))
+    peaks = [bandwidth_of(gpu) for gpu in gpus_of_server(frame.gpus)]
     if not peaks or any(peak is None for peak in peaks):
         return UNKNOWN
     return shape, sum(peak for peak in peaks if peak is not None), engine, max(1, len(engine.engines))
 
 
-def _of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
+def kv_pool_bytes(frame: Frame) -> Reading[float]:
+    """What the KV pools of all engines take together, bytes; absent where the model's shape is not known."""
+    server = frame.server
+    if isinstance(frame.kv_tokens, Absent):
+        return frame.kv_tokens
+    shape = None if isinstance(server, Absent) or isinstance(server.model, Absent) else shape_of(server.model)
+    return UNKNOWN if shape is None else frame.kv_tokens * _kv_token(frame, shape)
+
+
+def _kv_token(frame: Frame, shape: Shape) -> float:
+    """Bytes of KV cache a token, half of the bf16 figure for an fp8 cache."""
+    cache = None if isinstance(frame.settings, Absent) else frame.settings.get("kv_cache_dtype")
+    return shape.kv_token / 2 if cache is not None and cache.value.lower().startswith("fp8") else shape.kv_token
+
+
+def gpus_of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
     """The GPUs that hold memory of the server; the first where the driver does not say."""
     own = tuple(gpu for gpu in gpus if not isinstance(gpu.vram, Absent) and _holds(gpu.vram.server))
     return own or gpus[:1]

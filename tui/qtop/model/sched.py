@@ -82,11 +82,17 @@ def sched_view(
         competitors=_competitors(hosts, busiest),
         psi_some=some,
         psi_full=full,
-        usable=places.usable(new.processes, group, quota),
+        usable=places.usable(_masks(critical or (busiest,), new), group, quota),
         nodes=places.nodes_of(thread.processor for thread in critical),
         mhz=clock_view(hosts[1], (thread.processor for thread in critical)),
         quota_above=isinstance(group, CgroupSample) and group.above,
     )
+
+
+def _masks(threads: tuple[ThreadView, ...], new: ServerProcs) -> list[Reading[str]]:
+    """The affinity masks of these threads; where one was not read, that of its process's main thread."""
+    processes = {process.pid: process.allowed for process in new.processes}
+    return [thread.allowed or processes.get(thread.pid, NOT_RECORDED) for thread in threads]
 
 
 def _pressures(old: CgroupSample | Absent | None, new: CgroupSample | Absent) -> tuple[Reading[float], Reading[float]]:

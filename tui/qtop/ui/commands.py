@@ -54,10 +54,10 @@ the GPU's clock down, as a share of the last second. **roofline**: what the GPU'
 
 
 SCREENS = (
-    ("g", "gpus", "GPUs: each one in full"),
-    ("t", "threads", "Threads of the server, the longest-waiting first"),
-    ("v", "server", "The server in detail: latency, settings, ranks"),
-    ("m", "plots", "One chart on the whole screen"),
+    ("g", "gpus", "each GPU in full"),
+    ("t", "threads", "the server's threads, the longest-waiting first"),
+    ("v", "server", "the server in detail: latency, settings, ranks"),
+    ("m", "plots", "one chart on the whole screen"),
 )
 """Key, name and explanation of the screens beside the overview."""
 

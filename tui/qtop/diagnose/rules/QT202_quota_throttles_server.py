@@ -10,6 +10,8 @@ from qtop.model.frame import Frame, SchedView
 from qtop.sample import Absent
 from qtop.units import percent
 
+ABOVE = "no CPU quota in sight, but cgroups above may have one: run qtop outside the container"
+
 
 @dataclass(frozen=True, slots=True)
 class QuotaThrottlesServer:
@@ -29,7 +31,7 @@ class QuotaThrottlesServer:
         if isinstance(quota, Absent):
             return CannotTell(f"the CPU quota of its cgroup: {quota}")
         if quota is None:
-            return NotApplicable("its cgroup has no CPU quota")
+            return CannotTell(ABOVE) if sched.quota_above else NotApplicable("its cgroup has no CPU quota")
         worst = max(sched.critical, key=lambda thread: thread.throttled)
         lines = [
             Evidence(f"throttled wait of {thread_name(worst)}", worst.throttled, "of wall time", ENTER[0].at, SOURCE),

@@ -13,7 +13,11 @@ ENTER = (
 )
 CLEAR = Clear(below=0.05, seconds=10.0)
 
-NAMES = {"engine": "EngineCore's main thread", "api": "the API server's main thread"}
+NAMES = {
+    "engine": "EngineCore's main thread",
+    "scheduler": "the scheduler's main thread",
+    "api": "the API server's main thread",
+}
 
 
 def thread_name(thread: ThreadView) -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from qtop.model.frame import EngineView, Frame, GpuView, SchedView
 from qtop.model.gpu_link import Link
-from qtop.model.roofline import shape_of
+from qtop.model.roofline import gpus_of_server, kv_pool_bytes
 from qtop.sample import Absent, Reading, Why
-from qtop.ui.cells import fit
+from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.ui.panels.gpu import QUIET_REASONS, no_gpu_line
-from qtop.ui.panels.table import Cell, Column, row
+from qtop.ui.panels.table import GAP, Cell, Column, row
 from qtop.units import NONE, gib, number, percent, rate_bytes, size
 
 LABEL = 10
+OWNER = 32
+"""Columns of a process and its number."""
+WIDE = 140
+"""Columns from which the table names more than one thing that holds a GPU."""
 COLUMNS = (
     Column("GPU", 4, right=False),
-    Column("name", 24, right=False, least=110),
+    Column("name", 20, right=False, least=110),
     Column("kernel", 6),
-    Column("SM", 5),
-    Column("DRAM", 5),
+    Column("SM", 5, least=66),
+    Column("DRAM", 5, least=74),
     Column("VRAM GiB", 11),
     Column("power W", 8),
     Column("°C", 4),
@@ -35,6 +39,7 @@ def gpu_table(look: Look, frame: Frame, width: int) -> list[Line]:
     if isinstance(frame.gpus, Absent) or len(frame.gpus) + len(frame.gpus_lost) < 2:
         return []
     lines = [title(look, "GPUs", width), row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width)]
+    rows: dict[int, Line] = {}
     for gpu in frame.gpus:
         link_pen = "warn" if gpu.pcie_judged in (Link.NARROW, Link.SLOW) else "text"
         cells = [
@@ -49,10 +54,13 @@ def gpu_table(look: Look, frame: Frame, width: int) -> list[Line]:
             Cell(number(gpu.sm_mhz)),
             Cell(gpu.pcie if isinstance(gpu.pcie, str) else NONE, link_pen),
             Cell(number(gpu.numa_node)),
-            Cell(*_held(gpu)),
+            Cell(*_held(gpu, 1 if width < WIDE else 3)),
         ]
-        lines.append(row(look, cells, COLUMNS, width))
-    return [*lines, ()]
+        rows[gpu.index] = row(look, cells, COLUMNS, width)
+    for index, why in frame.gpus_lost.items():
+        label = look.seg(f"{index}".ljust(COLUMNS[0].width + GAP), "title")
+        rows[int(index)] = (label, look.seg(fit(str(why), width - COLUMNS[0].width - GAP), "crit"))
+    return [*lines, *(rows[index] for index in sorted(rows)), ()]
 
 
 def gpu_blocks(look: Look, frame: Frame, width: int) -> list[Line]:
@@ -62,7 +70,7 @@ def gpu_blocks(look: Look, frame: Frame, width: int) -> list[Line]:
     lines: list[Line] = []
     for gpu in frame.gpus:
         lines += [*_block(look, frame, gpu, width), ()]
-    for index, why in sorted(frame.gpus_lost.items()):
+    for index, why in sorted(frame.gpus_lost.items(), key=lambda one: int(one[0])):
         lines.append(pair(look, f"GPU {index}", fit(str(why), width - LABEL), "crit", LABEL))
     return lines
 
@@ -108,8 +116,8 @@ def _busy(look: Look, gpu: GpuView, width: int) -> Line:
     groups: list[Line] = [
         (look.seg("busy".ljust(LABEL), "label"), look.seg("any kernel ", "label"), look.seg(percent(gpu.util, 5)))
     ]
-    if not isinstance(gpu.util_min, Absent) and not isinstance(gpu.util_max, Absent):
-        groups.append((look.seg(f" ({percent(gpu.util_min)} to {percent(gpu.util_max)} inside the tick)", "label"),))
+    if not isinstance(gpu.util_min, Absent) and not isinstance(gpu.util_max, Absent) and gpu.util_min < gpu.util_max:
+        groups.append((look.seg(f" ({percent(gpu.util_min)} to {percent(gpu.util_max)} in the last second)", "label"),))
     if isinstance(gpu.sm, Absent):
         why = str(gpu.gpm) if isinstance(gpu.gpm, Absent) else str(gpu.sm)
         groups.append((look.seg(f"   how full it is: cannot tell, {why}", "label"),))
@@ -168,18 +176,18 @@ def _vram(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
 
 
 def _pool(frame: Frame) -> str:
-    """The size of the KV pool, where the tokens it holds and the model's shape are known."""
-    server = frame.server
-    if isinstance(server, Absent) or isinstance(server.model, Absent) or isinstance(frame.kv_tokens, Absent):
+    """One GPU's part of the KV pools, where the tokens they hold and the model's shape are known."""
+    held = kv_pool_bytes(frame)
+    if isinstance(held, Absent) or isinstance(frame.gpus, Absent):
         return ""
-    shape = shape_of(server.model)
-    return f"{gib(frame.kv_tokens * shape.kv_token)} GiB, " if shape is not None else ""
+    return f"{gib(held / max(1, len(gpus_of_server(frame.gpus))))} GiB, "
 
 
 def _power(look: Look, gpu: GpuView, width: int) -> Line:
     groups: list[Line] = [pair(look, "power", f"{_over(gpu.power_w, gpu.power_limit_w)} W", label_width=LABEL)]
-    if not isinstance(gpu.power_min_w, Absent) and not isinstance(gpu.power_max_w, Absent):
-        groups.append((look.seg(f"   {gpu.power_min_w:.0f} to {gpu.power_max_w:.0f} W inside the tick", "label"),))
+    low, high = gpu.power_min_w, gpu.power_max_w
+    if not isinstance(low, Absent) and not isinstance(high, Absent) and round(low) < round(high):
+        groups.append((look.seg(f"   {low:.0f} to {high:.0f} W in the last second", "label"),))
     if not isinstance(gpu.power_default_w, Absent):
         groups.append((look.seg(f"   default {gpu.power_default_w:.0f} W", "label"),))
     if not isinstance(gpu.power_lowest_w, Absent) and not isinstance(gpu.power_highest_w, Absent):
@@ -204,19 +212,20 @@ def _clocks(look: Look, gpu: GpuView, width: int) -> Line:
     return packed(width, pair(look, "clocks", sm, label_width=LABEL), (look.seg(memory),), (look.seg(state, "label"),))
 
 
-def _held(gpu: GpuView) -> tuple[str, str]:
-    """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen."""
+def _held(gpu: GpuView, most: int = 4) -> tuple[str, str]:
+    """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen; the ``most``
+    of them, how many more, and whether the GPU is split."""
+    mig = "MIG, " if gpu.mig is True else ""
     duty = [(name, share) for name, share in gpu.duty.items() if not isinstance(share, Absent) and share >= 0.005]
     if duty:
-        words = ", ".join(
-            f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])
-        )
+        named = [f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])]
+        words = mig + ", ".join(named[:most]) + (f" +{len(named) - most}" if len(named) > most else "")
         heat = max((share for name, share in duty if name != "power_cap"), default=0.0)
         return words, crit_above(heat, 0.01, 0.05)
     if isinstance(gpu.reasons, Absent):
-        return NONE, "label"
+        return mig + NONE, "label"
     bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]
-    return (", ".join(bits), "warn") if bits else ("nothing", "label")
+    return (mig + ", ".join(bits), "warn") if bits else (mig + "nothing", "label")
 
 
 def _link(look: Look, gpu: GpuView, width: int) -> Line:
@@ -245,6 +254,8 @@ def _link(look: Look, gpu: GpuView, width: int) -> Line:
 def _errors(look: Look, gpu: GpuView, width: int) -> Line:
     groups: list[Line] = [(look.seg("errors".ljust(LABEL), "label"),)]
     replays = gpu.replays_min
+    if all(isinstance(one, Absent) for one in (replays, gpu.ecc_corrected, gpu.ecc_uncorrected, gpu.xids)):
+        return pair(look, "errors", fit(f"cannot tell: {gpu.xids}", width - LABEL), "label", LABEL)
     pen = crit_above(replays, 10, 60)
     groups.append((look.seg("PCIe replays ", "label"), look.seg(f"{number(replays)}/min", pen)))
     corrected, uncorrected = gpu.ecc_corrected, gpu.ecc_uncorrected
@@ -265,6 +276,8 @@ def _errors(look: Look, gpu: GpuView, width: int) -> Line:
 
 def _place(look: Look, frame: Frame, gpu: GpuView, width: int) -> Line:
     """GPU ↔ NUMA node ↔ CPUs ↔ where the server's threads are."""
+    if isinstance(gpu.numa_node, Absent) and isinstance(gpu.local_cpus, Absent) and gpu.mig is not True:
+        return pair(look, "place", fit(f"cannot tell: {gpu.numa_node}", width - LABEL), "label", LABEL)
     node = f"NUMA node {gpu.numa_node}" if not isinstance(gpu.numa_node, Absent) else "NUMA node –"
     groups: list[Line] = [pair(look, "place", node, label_width=LABEL)]
     near = gpu.local_cpus if isinstance(gpu.local_cpus, str) else NONE
@@ -282,19 +295,20 @@ def _place(look: Look, frame: Frame, gpu: GpuView, width: int) -> Line:
 def _processes(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
     if isinstance(gpu.processes, Absent):
         return [pair(look, "processes", fit(str(gpu.processes), width - LABEL), "label", LABEL)]
-    own: set[int] = set()
+    own: dict[int, str] = {}
     if isinstance(frame.sched, SchedView):
-        own = {thread.pid for thread in frame.sched.threads}
+        own = {thread.pid: thread.process for thread in frame.sched.threads}
     lines: list[Line] = []
     for one in sorted(gpu.processes, key=lambda x: -(x.bytes if isinstance(x.bytes, int) else 0)):
         label = "processes" if not lines else ""
         mine = one.pid in own
         used = size(one.bytes) if not isinstance(one.bytes, Absent) else NONE
-        name = f"{one.comm or '?'} ({one.pid})"
+        pid = f" ({one.pid})"
+        name = fit(one.comm or own.get(one.pid) or "?", OWNER - len(pid)) + pid
         lines.append(
             packed(
                 width,
-                pair(look, label, fit(name, 28).ljust(28), label_width=LABEL),
+                pair(look, label, name + " " * (OWNER - width_of(name)), label_width=LABEL),
                 (look.seg(f"  {used.rjust(10)}"),),
                 (look.seg(f"  {one.kind}", "label"),),
                 (look.seg("  the server" if mine else "", "accent"),),

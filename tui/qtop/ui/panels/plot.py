@@ -13,7 +13,7 @@ from qtop.model.frame import Frame
 from qtop.sample import Absent
 from qtop.ui.cells import fit
 from qtop.ui.look import Line, Look
-from qtop.ui.panels import title
+from qtop.ui.panels import packed, title
 from qtop.ui.plots import PLOTS, Plot
 from qtop.ui.widgets.marks import area, nice_top, peak
 from qtop.units import NONE, number
@@ -21,7 +21,7 @@ from qtop.units import NONE, number
 Points = Sequence[tuple[float, float | None]]
 SPANS = (60.0, 300.0, 900.0)
 """Seconds that the chart can show."""
-_BUCKETS = (0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0)
+_BUCKETS = (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0, 12.0, 15.0, 20.0)
 _TICKS = (10, 30, 60, 120, 300)
 AXIS = 9
 """Columns of the vertical axis."""
@@ -41,6 +41,8 @@ class Chart:
     cursor: float | None = None
     top: float = 0.0
     """The upper edge of the last drawing, which an automatic scale keeps while it can."""
+    why: str = ""
+    """Why the figure is not there now, if it is not."""
 
 
 def figure(value: float | None, plot: Plot) -> str:
@@ -101,7 +103,7 @@ def chart_lines(look: Look, chart: Chart, points: Points, width: int, height: in
     top = chart.top or scale_of(plot, points, 0.0)
     drawn = area(values, columns, rows, top, ascii=look.ascii)
     at = math.floor(chart.cursor / bucket / 2) - first if chart.cursor is not None else -1
-    lines = [title(look, f"{plot.what}, last {_span(chart.span)}", width, plot.unit if plot.unit != "%" else "0–100 %")]
+    lines = [title(look, f"{plot.what}, last {_span(chart.span)}", width, plot.unit if plot.unit != "%" else "")]
     for row, text in enumerate(drawn):
         label = look.seg(_level(plot, top, row, rows).rjust(AXIS - 2) + " ┤", "label")
         if 0 <= at < columns:
@@ -142,7 +144,7 @@ def _level(plot: Plot, top: float, row: int, rows: int) -> str:
     if row not in (0, rows // 2):
         return ""
     value = (top if row == 0 else top * (1 - row / rows)) * plot.factor
-    return number(value if row == 0 or value >= 10 else round(value, 1))
+    return number(value if row == 0 or value >= 10 else round(value, 1)) + (" %" if plot.unit == "%" else "")
 
 
 def _times(first: int, columns: int, bucket: float, span: float) -> str:
@@ -173,19 +175,18 @@ def _reading(look: Look, chart: Chart, points: Points, width: int) -> Line:
         return (look.seg("│ ", "key"), look.seg(f"{moment}   "), look.seg(figure(value, plot), "accent"))
     known = sorted(value for _, value in points if value is not None)
     if not known:
-        return (look.seg(fit("nothing was read in this span", width), "label"),)
-    line: list[tuple[str, float]] = [
-        ("now", known[-1] if points[-1][1] is None else points[-1][1]),
+        text = f"cannot tell: {chart.why}" if chart.why else "nothing was read in this span"
+        return (look.seg(fit(text, width), "label"),)
+    line: list[tuple[str, float | None]] = [
+        ("now", points[-1][1]),
         ("least", known[0]),
         ("mean", sum(known) / len(known)),
         ("most", known[-1]),
     ]
     if len(known) >= 20:
         line.append(("p95", known[int(0.95 * (len(known) - 1))]))
-    segments = []
-    for name, value in line:
-        segments += [look.seg(f"{name} ", "label"), look.seg(f"{figure(value, plot)}   ")]
-    return tuple(segments)
+    groups = [(look.seg(f"{name} ", "label"), look.seg(f"{figure(value, plot)}   ")) for name, value in line]
+    return packed(width + 3, *groups)
 
 
 def _span(seconds: float) -> str:

@@ -9,7 +9,7 @@ from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
 from qtop.units import NONE, number, percent, size
 
-NAMES = {"engine": "engine", "api": "api"}
+NAMES = {"engine": "engine", "scheduler": "sched", "api": "api"}
 
 
 def sched_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[Line]:
@@ -32,7 +32,7 @@ def sched_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[Li
 
 
 def _thread(look: Look, thread: ThreadView, width: int) -> Line:
-    name = look.seg((NAMES.get(thread.role) or "thread").ljust(8), "label")
+    name = look.seg(_name(thread).ljust(8), "label")
     run = (look.seg("run ", "label"), look.seg(percent(thread.run, 5)))
     wait = (
         look.seg("wait ", "label"),
@@ -43,6 +43,16 @@ def _thread(look: Look, thread: ThreadView, width: int) -> Line:
     gap = look.seg("  " if width > 28 else " ")
     cpus = (look.seg(f"  CPU {thread.allowed}", "label"),) if thread.allowed else ()
     return packed(width, (name, *run, gap, *wait), cpus)
+
+
+def _name(thread: ThreadView) -> str:
+    """The role, with the rank where there are several: "api 1", "eng DP0"."""
+    name = NAMES.get(thread.role) or "thread"
+    if not thread.rank:
+        return name
+    return next(
+        (text for text in (f"{name} {thread.rank}", f"{name[:3]} {thread.rank}") if len(text) < 8), thread.rank[:7]
+    )
 
 
 def _place(look: Look, sched: SchedView, frame: Frame, width: int) -> Line:
@@ -56,7 +66,7 @@ def _quota(look: Look, sched: SchedView, width: int) -> Line:
     if isinstance(sched.quota, Absent):
         return pair(look, "quota", fit(str(sched.quota), width - 8), "label")
     if sched.quota is None:
-        return pair(look, "quota", "none", "label")
+        return pair(look, "quota", "none in sight" if sched.quota_above else "none", "label")
     worst = max((thread.throttled for thread in sched.critical), default=0.0)
     return _quota_line(look, sched.quota, worst, width)
 

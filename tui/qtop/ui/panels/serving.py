@@ -3,20 +3,23 @@ adapters, and the settings in force."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qtop.model.frame import EngineView, Frame
+from qtop.model.frame import EngineView, Frame, SchedView
 from qtop.model.serving import Latency, LatencyView, LoraView, ModelView, Quantile
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent, Reading, ServerInfo
-from qtop.ui.cells import fit
+from qtop.ui.cells import fit, wrap
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import pair, title
 from qtop.ui.panels.table import Cell, Column, row
+from qtop.ui.panels.threads import ROLES
 from qtop.units import NONE, milliseconds, number, percent, size
 
 _NAME = 18
+_VALUE = 18
 FIGURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("running", "running", number),
     ("waiting", "waiting", number),
@@ -46,25 +49,24 @@ LATENCIES = (
     ("e2e", "whole request"),
 )
 _LATENCY = (
-    Column("", 14, right=False),
-    Column("mean", 10),
-    Column("p50", 15),
-    Column("p95", 15),
-    Column("p99", 15),
-    Column("n", 7),
-    Column("", 1, right=False),
-    Column("from", 0, right=False, least=120),
+    Column("", 13, right=False),
+    Column("mean", 9),
+    Column("p50", 12),
+    Column("p95", 12),
+    Column("p99", 12, least=70),
+    Column("n", 9, least=70),
+    Column("from", 0, right=False, least=104),
 )
 _RANKS = (
-    Column("engine", 10, right=False),
-    Column("running", 8),
-    Column("waiting", 8),
-    Column("KV", 6),
+    Column("engine", 8, right=False),
+    Column("running", 7),
+    Column("waiting", 7),
+    Column("KV", 5),
     Column("output", 13),
-    Column("steps", 8),
+    Column("steps/s", 7),
 )
 _SETTINGS = (
-    Column("setting", 28, right=False),
+    Column("setting", 30, right=False),
     Column("value", 22, right=False),
     Column("from", 22, right=False, least=78),
     Column("", 0, right=False, least=110),
@@ -76,7 +78,7 @@ def serving_lines(look: Look, frame: Frame, width: int) -> list[Line]:
     server = frame.server
     if isinstance(server, Absent):
         return [title(look, "Server", width), (look.seg(fit(str(server), width), "label"),)]
-    lines = _who(look, server, width)
+    lines = [*_who(look, server, width), *_processes(look, frame.sched, width)]
     engine = frame.engine
     if isinstance(engine, EngineView):
         lines += [(), *_figures(look, engine, width)]
@@ -102,6 +104,26 @@ def _who(look: Look, server: ServerInfo, width: int) -> list[Line]:
     return lines
 
 
+def _processes(look: Look, sched: SchedView | Absent, width: int) -> list[Line]:
+    """How many of each kind there are, where there are several."""
+    if isinstance(sched, Absent) or sched.processes < 2:
+        return []
+    found = Counter({one.pid: one.process_role or "other" for one in sched.threads}.values())
+    text = ", ".join(
+        f"{n} {ROLES.get(role, role)}{'s' if n > 1 else ''}"
+        for role, n in sorted(found.items(), key=lambda x: _order(x[0]))
+    )
+    return [
+        pair(look, "" if row else "processes", line, label_width=_NAME)
+        for row, line in enumerate(wrap(text, width - _NAME))
+    ]
+
+
+def _order(role: str) -> tuple[int, str]:
+    known = ("launcher", "router", "api", "coordinator", "engine", "scheduler", "worker")
+    return (known.index(role) if role in known else len(known), role)
+
+
 def _figures(look: Look, engine: EngineView, width: int) -> list[Line]:
     """Each figure with its source; what this engine does not tell is named once, at the end."""
     lines: list[Line] = [title(look, "Now", width, "where it comes from")]
@@ -112,10 +134,11 @@ def _figures(look: Look, engine: EngineView, width: int) -> list[Line]:
             silent.append(name)
             continue
         source = engine.sources.get(field, "")
-        head = pair(look, name, shown(value).ljust(16), label_width=_NAME)
-        lines.append((*head, look.seg(fit(source, max(0, width - _NAME - 16)), "label")))
+        head = pair(look, name, fit(shown(value), _VALUE - 1).ljust(_VALUE), label_width=_NAME)
+        lines.append((*head, look.seg(fit(source, max(0, width - _NAME - _VALUE)), "label")))
     if silent:
-        lines.append(pair(look, "not told", fit(", ".join(silent), width - _NAME), "label", _NAME))
+        told = wrap(", ".join(silent), width - _NAME)
+        lines += [pair(look, "" if row else "not told", text, "label", _NAME) for row, text in enumerate(told)]
     return lines
 
 
@@ -127,7 +150,8 @@ def _by_reason(look: Look, engine: EngineView, width: int) -> list[Line]:
     ):
         if isinstance(parts, Absent) or not parts:
             continue
-        text = "   ".join(f"{reason} {number(value)}{unit}" for reason, value in sorted(parts.items()))
+        parts = {reason: value for reason, value in parts.items() if value > 0}
+        text = "   ".join(f"{reason} {number(value)}{unit}" for reason, value in sorted(parts.items())) or "nothing"
         lines.append(pair(look, name, fit(text, width - _NAME), label_width=_NAME))
     return lines
 
@@ -184,7 +208,7 @@ def _latencies(look: Look, view: LatencyView | Absent, width: int) -> list[Line]
             lines.append((look.seg(f"{name.ljust(16)}{fit(str(one), width - 16)}", "label"),))
             continue
         cells = [name, milliseconds(one.mean_ms), *(quantile(p) for p in (one.p50, one.p95, one.p99)), number(one.n)]
-        lines.append(row(look, [*(Cell(text) for text in cells), Cell(""), Cell(one.source, "label")], _LATENCY, width))
+        lines.append(row(look, [*(Cell(text) for text in cells), Cell(one.source, "label")], _LATENCY, width))
     return lines
 
 

@@ -15,8 +15,8 @@ from qtop.units import NONE, number, percent, rate_bytes, size
 ROLES = {"api": "API server", "engine": "EngineCore"}
 """Roles by the field's names; the others are called what they are."""
 COLUMNS = (
-    Column("role", 14, right=False),
-    Column("thread", 16, right=False),
+    Column("role", 16, right=False),
+    Column("thread", 16, right=False, least=70),
     Column("pid", 8, least=132),
     Column("tid", 8),
     Column("runs", 6),
@@ -44,7 +44,7 @@ def host_lines(look: Look, frame: Frame, width: int, sort: str) -> list[Line]:
     if not isinstance(sched, SchedView):
         text = fit(f"cannot tell: {sched}", width - LABEL)
         return [*lines, (), title(look, "Threads", width), pair(look, "server", text, "label", LABEL)]
-    lines += [_may_use(look, sched, width), _beside(look, sched, width)]
+    lines += [_may_use(look, frame, sched, width), _beside(look, sched, width)]
     note = f"{number(len(sched.threads))} in {sched.processes} processes, sorted by {sort}"
     lines += [(), title(look, "Threads of the server", width, note)]
     lines.append(row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width))
@@ -143,6 +143,8 @@ def _per_cpu(look: Look, host: HostView, width: int) -> Line:
 
 
 def _memory(look: Look, host: HostView, width: int) -> list[Line]:
+    if isinstance(host.mem_available, Absent):
+        return [pair(look, "memory", fit(str(host.mem_available), width - LABEL), "label", LABEL)]
     groups: list[Line] = [
         pair(look, "memory", f"{size(host.mem_available)} of {size(host.mem_total)} available", label_width=LABEL)
     ]
@@ -180,13 +182,20 @@ def _wakeup(look: Look, frame: Frame, width: int) -> Line:
     )
 
 
-def _may_use(look: Look, sched: SchedView, width: int) -> Line:
+def _cpus(frame: Frame) -> int:
+    return frame.host.cpus if isinstance(frame.host, HostView) else 0
+
+
+def _may_use(look: Look, frame: Frame, sched: SchedView, width: int) -> Line:
     cpu = f"{sched.cpu:.2f}" if isinstance(sched.cpu, float) else NONE
     groups: list[Line] = [pair(look, "server", f"uses {cpu} CPUs", label_width=LABEL)]
     usable = sched.usable
     if not isinstance(usable, Absent):
-        cores = f", {number(usable.cores)} cores" if not isinstance(usable.cores, Absent) else ""
-        groups.append((look.seg(f"   may use {number(usable.logical)}{cores} (limit: {usable.limit})"),))
+        of = f" of {sched_cpus}" if (sched_cpus := _cpus(frame)) else ""
+        cores = f" on {number(usable.cores)} cores" if not isinstance(usable.cores, Absent) else ""
+        cores = cores.removesuffix("s") if usable.cores == 1 else cores
+        limit = "" if usable.limit == "host" else f" (limit: {usable.limit})"
+        groups.append((look.seg(f"   may use {number(usable.logical)}{of}{cores}{limit}"),))
     if not isinstance(sched.nodes, Absent) and sched.nodes:
         groups.append((look.seg(f"   on NUMA node {', '.join(map(str, sched.nodes))}"),))
     if sched.quota is not None and not isinstance(sched.quota, Absent):

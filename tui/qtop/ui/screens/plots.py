@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
 
+from qtop.sample import Absent
 from qtop.ui.lines import Lines
 from qtop.ui.panels.header import Key
 from qtop.ui.panels.plot import MENU, SPANS, Chart, chart_lines, menu_lines, scale_of
@@ -90,8 +91,10 @@ class PlotsScreen(MainScreen):
             self._held = latest.frame.t if latest is not None else frame.t
         until = max(frame.t, min(self._held, frame.t + self._span * 0.95))
         points = view.history.series(plot.pick, until, self._span)
+        value = plot.pick(frame)
+        why = str(value) if isinstance(value, Absent) else ""
         before = self._chart.top if self._chart is not None and self._chart.plot is plot else 0.0
-        chart = Chart(plot, self._span, until, frame.t if paused else None, scale_of(plot, points, before))
+        chart = Chart(plot, self._span, until, frame.t if paused else None, scale_of(plot, points, before), why)
         self._chart = replace(chart)
         menu, whole = self.lines("menu"), self.size.width - 2
         listed = whole >= LEAST_FOR_MENU
