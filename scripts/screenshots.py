@@ -32,9 +32,7 @@ SHOTS = (
 """Name, data under tests/data, terminal size, sample at which to stop, keys pressed then."""
 
 
-async def shoot(
-    name: str, data: str, size: tuple[int, int], stop: int, keys: tuple[str, ...], folder: Path
-) -> None:
+async def shoot(name: str, data: str, size: tuple[int, int], stop: int, keys: tuple[str, ...], folder: Path) -> None:
     """Replay a recording to a sample and export the screen."""
     with tempfile.TemporaryDirectory() as temporary:
         recording = ROOT / "tests/data" / data

@@ -103,6 +103,12 @@ def _roofline(frame: Frame) -> Reading[float]:
     return frame.engine.gen_tok_s / frame.roofline_tok_s if frame.roofline_tok_s > 0 else NOT_YET
 
 
+def first_plot(frame: Frame) -> Plot:
+    """What to show before anything was chosen: the GPU where there is one, else waiting for a CPU."""
+    no_gpu = isinstance(frame.gpus, Absent) or not frame.gpus
+    return BY_ID["wait"] if no_gpu else busy_plot(frame)
+
+
 def busy_plot(frame: Frame) -> Plot:
     """The chart of the GPU panel: how full the SMs are where the GPU tells, else how often any kernel ran."""
     return BY_ID["sm"] if not isinstance(BY_ID["sm"].pick(frame), Absent) else BY_ID["util"]

@@ -87,7 +87,7 @@ def _block(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
         _power(look, gpu, width),
         _heat(look, gpu, width),
         _clocks(look, gpu, width),
-        pair(look, "held by", *_held(gpu), LABEL),
+        _limits(look, gpu, width),
         _link(look, gpu, width),
         _errors(look, gpu, width),
         _place(look, frame, gpu, width),
@@ -226,6 +226,19 @@ def _held(gpu: GpuView, most: int = 4) -> tuple[str, str]:
         return mig + NONE, "label"
     bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]
     return (mig + ", ".join(bits), "warn") if bits else (mig + "nothing", "label")
+
+
+def _limits(look: Look, gpu: GpuView, width: int) -> Line:
+    """The last tick, and beside it the last half minute."""
+    line = pair(look, "held by", *_held(gpu), LABEL)
+    known = [
+        (name, share) for name, share in gpu.duty_window.items() if not isinstance(share, Absent) and share >= 0.005
+    ]
+    if gpu.duty_window_s < 5.0 or not gpu.duty_window:
+        return line
+    worst_first = sorted(known, key=lambda one: -one[1])
+    words = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in worst_first) or "nothing"
+    return packed(width, line, (look.seg(f"   last {gpu.duty_window_s:.0f} s: {words}", "label"),))
 
 
 def _link(look: Look, gpu: GpuView, width: int) -> Line:

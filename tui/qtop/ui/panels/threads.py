@@ -45,7 +45,8 @@ def host_lines(look: Look, frame: Frame, width: int, sort: str) -> list[Line]:
         text = fit(f"cannot tell: {sched}", width - LABEL)
         return [*lines, (), title(look, "Threads", width), pair(look, "server", text, "label", LABEL)]
     lines += [_may_use(look, frame, sched, width), _beside(look, sched, width)]
-    note = f"{number(len(sched.threads))} in {sched.processes} processes, sorted by {sort}"
+    processes = "1 process" if sched.processes == 1 else f"{sched.processes} processes"
+    note = f"{number(len(sched.threads))} in {processes}, sorted by {sort}"
     lines += [(), title(look, "Threads of the server", width, note)]
     lines.append(row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width))
     return lines

@@ -14,7 +14,7 @@ from qtop.sample import Absent
 from qtop.ui.lines import Lines
 from qtop.ui.panels.header import Key
 from qtop.ui.panels.plot import MENU, SPANS, Chart, chart_lines, menu_lines, scale_of
-from qtop.ui.plots import BY_ID, PLOTS, busy_plot
+from qtop.ui.plots import BY_ID, PLOTS, first_plot
 from qtop.ui.screens.base import MainScreen, View
 
 LEAST_FOR_MENU = 72
@@ -83,7 +83,7 @@ class PlotsScreen(MainScreen):
     def draw_body(self, view: View) -> None:
         """The list where there is room, and the chart up to the moment that is shown."""
         frame, look = view.snapshot.frame, self.look
-        plot = BY_ID.get(self._wanted) or (self._chart.plot if self._chart is not None else busy_plot(frame))
+        plot = BY_ID.get(self._wanted) or (self._chart.plot if self._chart is not None else first_plot(frame))
         self._wanted = ""
         paused = bool(view.status.paused)
         latest = self.qtop.session.latest
