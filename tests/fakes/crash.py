@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from qtop.clock import wall
 from qtop.collect.host import HostCollector
 from qtop.collect.procs import ProcsCollector
 from qtop.model.derive import Deriver
-from qtop.model.frame import Frame
+from qtop.model.frame import Frame, SchedView
 from qtop.sample import NOT_YET, Sample, ServerInfo
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,11 @@ def frame_of(*pids: int) -> Frame:
     finally:
         collector.close()
         host.close()
+    # On a busy machine another thread may have waited longer for its few microseconds.
+    sched = frame.sched
+    if isinstance(sched, SchedView):
+        mains = tuple(thread for thread in sched.critical if thread.tid == pids[0])
+        frame = replace(frame, sched=replace(sched, critical=mains or sched.critical))
     return frame
 
 

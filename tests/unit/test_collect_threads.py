@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import subprocess
@@ -213,7 +214,7 @@ def test_threads_that_come_and_go_leave_nothing_open() -> None:
 def test_a_tree_of_processes_that_come_and_go_leaves_nothing_open(tree: ProcTree) -> None:
     tree.process(10)
     listed = [10]
-    collector = ProcsCollector(lambda: listed, tree.root)
+    collector = ProcsCollector(lambda: listed, tree.root, clock=itertools.count(1.0).__next__)
     collector.read()
     before = kept.SHARED.held
     for round_ in range(6):

@@ -420,7 +420,8 @@ def test_a_route_that_does_not_answer_holds_up_nothing(tmp_path: Path) -> None:
         assert not second.is_set()
     assert second.wait(10)  # the server has gone: its silence ends
     assert heard[1].settings == heard[0].settings
-    assert heard[1].missing[SERVER_INFO].why is Why.LOST
+    # Its end shows as a closed connection or as one that was reset.
+    assert heard[1].missing[SERVER_INFO].why in (Why.LOST, Why.FAILED)
 
 
 def test_a_process_that_is_another_by_now_gives_no_environment(tmp_path: Path) -> None:
