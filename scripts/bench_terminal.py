@@ -2,12 +2,12 @@
 """What qtop and its peers cost in a terminal: side by side, in one run, on the same fake server and GPUs.
 
 Each program runs in a pseudo-terminal and watches the fake vLLM (fake_vllm.py) and the tests' NVML once a second, in
-two states: "moving" (every figure changes each second) and "idle" (no request runs, nothing changes, the server has run
-for minutes), and with two palettes: "truecolor" (COLORTERM=truecolor) and "ssh" (SSH_CONNECTION, no COLORTERM). After a
-warm-up, in which charts fill up, a window is measured: CPU is user and system time with all children in percent of one
-core, bytes are what they wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five
-rows have something on them. Peers are installed from the package index into virtual environments of their own in a
-cache folder. With everything it takes 50 minutes; --warmup 5 makes it 15, with charts that only grow.
+two states: "moving" (every figure changes each second) and "idle" (no request runs, nothing changes), and with two
+palettes: "truecolor" (COLORTERM=truecolor) and "ssh" (SSH_CONNECTION, no COLORTERM). After a warm-up, in which charts
+fill up, a window is measured: CPU is user and system time with all children in percent of one core, bytes are what they
+wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five rows have something on them.
+Peers are installed from the package index into virtual environments of their own in a cache folder. With everything it
+takes 50 minutes; --warmup 5 makes it 15, with charts that only grow.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ START_S = 15.0
 """How long a start may take before it is given up."""
 LOOK_S = 2.5
 """How long a start runs that is timed and not measured."""
-AGE_S = 110.0
-"""How long the server must have run for nothing to change: younger than 100 s, its age is shown in seconds."""
 AIMS = (
     ("to the terminal, moving, truecolor", "B/s", 1000.0, "bytes_s", ("moving", "truecolor")),
     ("to the terminal, moving, ssh palette", "B/s", 600.0, "bytes_s", ("moving", "ssh")),
@@ -135,9 +133,6 @@ def run_all(options: argparse.Namespace, home: Path) -> tuple[list[Run], dict[st
         for state in options.states:
             server.order(state)
             (fake.moving.set if state == "moving" else fake.moving.clear)()
-            if state == "idle" and (left := server.started + AGE_S - time.monotonic()) > 0:
-                print(f"waiting {left:.0f} s until the server's age is shown in minutes", file=sys.stderr)
-                time.sleep(left)
             for palette in options.palettes:
                 env = base | PALETTES[palette]
                 for program in programs:
