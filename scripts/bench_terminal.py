@@ -5,9 +5,9 @@ Each program runs in a pseudo-terminal and watches the fake vLLM (fake_vllm.py) 
 two states: "moving" (every figure changes each second) and "idle" (no request runs, nothing changes), and with two
 palettes: "truecolor" (COLORTERM=truecolor) and "ssh" (SSH_CONNECTION, no COLORTERM). After a warm-up, in which charts
 fill up, a window is measured: CPU is user and system time with all children in percent of one core, bytes are what they
-wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five rows have something on
-them. Peers are installed from the package index into virtual environments of their own in a cache folder. With
-everything it takes 50 minutes; --warmup 5 makes it 15, with charts that only grow.
+wrote to the terminal, memory is the largest sum of PSS. First paint is the time until five rows have something on them.
+Peers are installed from the package index into virtual environments of their own in a cache folder. With everything it
+takes 50 minutes; --warmup 5 makes it 15, with charts that only grow.
 """
 
 from __future__ import annotations

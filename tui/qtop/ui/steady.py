@@ -6,6 +6,7 @@ replay).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
@@ -24,7 +25,8 @@ class Steady:
     """One figure in multiples of ``step``, in its own unit.
 
     What is shown stays while readings are within ``slack`` steps of it, unless none of the last ``HOLD_S`` seconds
-    rounds to it: then the mean of those takes its place. A larger change is shown at once.
+    rounds to it: then the mean of those takes its place. A larger change is shown at once, or ``HOLD_S`` after the
+    change before it.
     """
 
     def __init__(self, step: float, slack: float = 2.0) -> None:
@@ -33,15 +35,18 @@ class Steady:
         self._shown = 0  # in steps
         self._t: float | None = None
         self._confirmed = 0.0
+        self._changed = -math.inf
         self._others: list[float] = []
 
     def show(self, t: float, value: float) -> float:
         """Take a reading at ``t`` (seconds) and return what is to be shown; a time that goes back begins anew."""
         if self._t is None or t < self._t:
+            self._t, self._changed = None, -math.inf
             self._take(t, value)
         elif t > self._t:
             self._others.append(value)
-            if round(value / self._step) == self._shown or abs(value / self._step - self._shown) > self._slack:
+            large = abs(value / self._step - self._shown) > self._slack
+            if round(value / self._step) == self._shown or (large and t - self._changed >= HOLD_S):
                 self._take(t, value)
             elif t - self._confirmed >= HOLD_S:
                 self._take(t, fmean(self._others))
@@ -49,7 +54,9 @@ class Steady:
         return self._shown * self._step
 
     def _take(self, t: float, value: float) -> None:
-        self._shown, self._confirmed = round(value / self._step), t
+        before, self._shown, self._confirmed = self._shown, round(value / self._step), t
+        if self._t is not None and self._shown != before:
+            self._changed = t
         self._others.clear()
 
 

@@ -95,8 +95,8 @@ def chart_lines(look: Look, chart: Chart, points: Points, width: int, height: in
     plot = chart.plot
     columns, rows = max(10, width - AXIS), max(3, height - 4)
     bucket = next((size for size in _BUCKETS if size * 2 * columns >= chart.span), _BUCKETS[-1])
-    jump = max(1, columns // 40)
-    # Cells lie on multiples of two buckets of absolute time, and move by a few at once: little is drawn again.
+    jump = max(1, columns // 8)
+    # Cells lie on multiples of two buckets of absolute time, and move by many at once: little is drawn again.
     edge = (math.floor(chart.until / bucket / 2) // jump + 1) * jump
     first = edge - columns
     values = _bucketed(points, bucket, first * 2, edge * 2)
