@@ -30,7 +30,7 @@ class Gpus:
         library = build.compile_shared(ROOT / "tests/fakes/nvml/nvml_fake.c", built / fixture.SONAME)
         if library is None:
             raise CannotMeasure("no C compiler for the tests' NVML (cc, gcc, clang or the Python package ziglang)")
-        self._h100, self._fake = fixture.h100, fixture.FakeNvml(folder, library)
+        self._hopper, self._fake = fixture.hopper, fixture.FakeNvml(folder, library)
         self._count, self._pids = count, tuple(pids)
         self._turn = 0
         self.moving = threading.Event()
@@ -56,8 +56,13 @@ class Gpus:
                 "power": round(410_000 + 130_000 * wave),
                 "sm_mhz": 1980 - 15 * (self._turn % 5),
                 "field.74": 123_456_789_012 + 310_000_000 * self._turn,
+                "gpm.2": round(50 + 22 * wave, 1),
+                "gpm.5": round(12 + 6 * wave, 1),
+                "gpm.10": round(40 + 18 * wave, 1),
+                "gpm.20": round(12 + 6 * wave, 1),
+                "gpm.21": round(30 + 15 * wave, 1),
             }
-            lines |= self._h100(gpu, **moved)
+            lines |= self._hopper(gpu, **moved)
             if self._pids:
                 processes.append(f"{gpu}.proc {self._pids[gpu % len(self._pids)]} {used - 600 * MIB}")
         self._fake.set(*processes, **lines)
