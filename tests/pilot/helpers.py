@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
+from textual.events import Key
 from textual.pilot import Pilot
 
 from qtop.collect.http import Access
@@ -103,3 +104,18 @@ def compare(name: str, screen: list[str]) -> str:
         return ""
     changes = difflib.unified_diff(expected.splitlines(), shown.splitlines(), name, "shown", lineterm="")
     return "\n".join(["the screen changed (QTOP_GOLDEN=write takes it over):", *changes, ""])
+
+
+async def tap(pilot: Pilot[None], *keys: str) -> None:
+    """Press keys as the terminal's driver hands them over, and wait until they have been dealt with: a third of the
+    time of ``Pilot.press``, which waits for the clock."""
+    for key in keys:
+        pilot.app.post_message(Key(key, key if len(key) == 1 else None))
+        await settled(pilot)
+    await settled(pilot)
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the app has handed its messages to the screen, that has dealt with them, and what it did is drawn."""
+    for _ in range(3):
+        await pilot._wait_for_screen()

@@ -125,6 +125,10 @@ SCREENS: dict[str, Opened] = {
     "help": pressing("question_mark"),
     "rule": pressing("f"),
     "commands": pressing("ctrl+p", "down"),
+    "gpus": pressing("g"),
+    "threads": pressing("t"),
+    "server": pressing("v"),
+    "plots": pressing("m"),
 }
 
 
@@ -185,7 +189,9 @@ async def test_all_text_that_is_drawn_is_readable(theme: str) -> None:
             await opened(app, pilot)
             # What lies behind a dialog is dimmed on purpose.
             inner = "CommandList" if name == "commands" else ".dialog"
-            region = app.screen.region if name == "dashboard" else app.screen.query_one(inner).region
+            region = (
+                app.screen.region if name not in ("help", "rule", "commands") else app.screen.query_one(inner).region
+            )
             texts = [
                 segment
                 for y, line in enumerate(segments(app))
@@ -231,6 +237,11 @@ async def test_the_terminal_shows_the_screen_through_switches_resizes_and_dialog
                 ["ctrl+p"],
                 ["escape", "T", "T"],
                 ["f", "T"],
+                ["escape", "g"],
+                ["down", "pagedown", "t"],
+                ["w", "v"],
+                ["m"],
+                ["down", "left", "T"],
             ):
                 await pilot.press(*keys)
                 await settle(pilot)

@@ -133,16 +133,22 @@ def _memory_bandwidth(look: Look, frame: Frame, gpu: GpuView, width: int) -> Lin
     head = look.seg("DRAM".ljust(LABEL), "label")
     if not isinstance(gpu.dram, Absent):
         return packed(width, (head, look.seg(f"{percent(gpu.dram, 5)}{peak}")))
-    if not isinstance(frame.dram_inferred, Absent) and _is_servers(gpu):
+    if not isinstance(frame.dram_inferred, Absent) and _is_servers(frame, gpu):
         inferred = look.seg("   inferred from steps, weights and KV cache, not measured", "label")
         return packed(width, (head, look.seg(f"≥ {percent(frame.dram_inferred)}{peak}")), (inferred,))
     timed = f"   memory busy {percent(gpu.mem_util)} of the time" if not isinstance(gpu.mem_util, Absent) else ""
     return packed(width, (head, look.seg(f"cannot tell{peak}", "label")), (look.seg(timed, "label"),))
 
 
-def _is_servers(gpu: GpuView) -> bool:
-    """False only where the driver says that the server has nothing on this GPU."""
-    return isinstance(gpu.vram, Absent) or isinstance(gpu.vram.server, Absent) or gpu.vram.server > 0
+def _is_servers(frame: Frame, gpu: GpuView) -> bool:
+    """Whether the driver counts memory of the server here; where it does so on no GPU, whether it may be."""
+    if isinstance(gpu.vram, Absent) or isinstance(gpu.vram.server, Absent):
+        return not any(_holds(other) for other in frame.gpus) if not isinstance(frame.gpus, Absent) else True
+    return gpu.vram.server > 0
+
+
+def _holds(gpu: GpuView) -> bool:
+    return not isinstance(gpu.vram, Absent) and not isinstance(gpu.vram.server, Absent) and gpu.vram.server > 0
 
 
 def _vram(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
@@ -170,7 +176,7 @@ def _vram(look: Look, frame: Frame, gpu: GpuView, width: int) -> list[Line]:
         if isinstance(part, Absent) or part > 0:
             legend.append((look.seg(f"   {mark} ", pen), look.seg(f"{name} ", "label"), look.seg(f"{gib(part)}")))
     engine = frame.engine
-    if _is_servers(gpu) and isinstance(engine, EngineView) and not isinstance(engine.kv_use, Absent):
+    if _is_servers(frame, gpu) and isinstance(engine, EngineView) and not isinstance(engine.kv_use, Absent):
         legend.append((look.seg("   KV cache ", "label"), look.seg(f"{_pool(frame)}{percent(engine.kv_use)} used")))
     return [(head, *bar), packed(width, *legend)]
 
@@ -296,7 +302,7 @@ def _place(look: Look, frame: Frame, gpu: GpuView, width: int) -> Line:
     near = gpu.local_cpus if isinstance(gpu.local_cpus, str) else NONE
     groups.append((look.seg("   near CPUs ", "label"), look.seg(near)))
     sched = frame.sched
-    if isinstance(sched, SchedView) and not isinstance(sched.nodes, Absent) and sched.nodes and _is_servers(gpu):
+    if isinstance(sched, SchedView) and not isinstance(sched.nodes, Absent) and sched.nodes and _is_servers(frame, gpu):
         away = not isinstance(gpu.numa_node, Absent) and gpu.numa_node not in sched.nodes
         text = f"   server's threads on node {', '.join(map(str, sched.nodes))}"
         groups.append((look.seg(text, "warn" if away else "label"),))

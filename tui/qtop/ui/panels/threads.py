@@ -16,13 +16,13 @@ ROLES = {"api": "API server", "engine": "EngineCore"}
 """Roles by the field's names; the others are called what they are."""
 COLUMNS = (
     Column("role", 16, right=False),
-    Column("thread", 16, right=False, least=70),
+    Column("thread", 16, right=False, least=76),
     Column("pid", 8, least=132),
     Column("tid", 8),
     Column("runs", 6),
     Column("waits", 6),
     Column("quota", 6, least=100),
-    Column("slices/s", 8, least=100),
+    Column("slices/s", 8, least=106),
     Column("a wait", 9, least=90),
     Column("CPU", 4),
     Column("may use", 0, right=False),
