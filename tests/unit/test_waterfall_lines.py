@@ -14,8 +14,8 @@ from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, SchedView, Stage, ThreadView, VramSplit, Waterfall
 from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.roofline import present
-from qtop.model.settings import Setting, SettingsView
-from qtop.sample import NOT_YET, Absent, Reading, ServerInfo, Why
+from qtop.model.settings import SettingsView
+from qtop.sample import NOT_YET, Absent, Reading, ServerInfo, Setting, Why
 from qtop.ui.cells import width_of
 from qtop.ui.look import choose
 from qtop.ui.panels.waterfall import FIGURE_CELLS, NAME_CELLS, ROWS, waterfall_lines
@@ -136,7 +136,7 @@ def test_the_floor_of_decoding() -> None:
     assert isinstance(engine, EngineView) and isinstance(view, Waterfall)
     assert decode_floor_ms(view, engine, 4000.0) == 100.0 * 40 / 4000.0 * 1000.0
     for args in ((NOT_YET, engine, 1.0), (view, NOT_YET, 1.0), (view, engine, UNSEEN), (view, engine, 0.0)):
-        assert isinstance(decode_floor_ms(*args), Absent)  # type: ignore[arg-type]
+        assert isinstance(decode_floor_ms(*args), Absent)
     assert isinstance(decode_floor_ms(replace(view, tokens=NOT_YET), engine, 1.0), Absent)
     assert isinstance(decode_floor_ms(view, replace(engine, running=0.0), 1.0), Absent)
 
