@@ -132,12 +132,8 @@ SCREENS: dict[str, Opened] = {
 }
 
 
-<<<<<<< HEAD:tests/pilot/test_themes_live.py
-SWITCHED = {name: SCREENS[name] for name in ("dashboard", "help", "commands")}
-=======
 SWITCHED = {name: opened for name, opened in SCREENS.items() if name not in ("threads", "server")}
 """One list and one chart stand for the rest."""
->>>>>>> w-screens:tests/pilot/test_themes.py
 
 
 async def test_a_theme_switched_to_looks_as_one_begun_with() -> None:

@@ -14,6 +14,7 @@ from qtop.model.engines import TABLES, engine_view, latency_view
 from qtop.model.frame import EngineView, Stage, Waterfall
 from qtop.model.series import totals_of
 from qtop.model.serving import Latency, LatencyView, LoraView
+from qtop.model.settings import SettingsView, in_force
 from qtop.model.waterfall import waterfall
 from qtop.sample import Absent, EngineSample, ModelSample, Sample, ServerInfo, SlotSample, Why
 from qtop.sample.series import split_series
@@ -380,3 +381,12 @@ def test_a_layout_is_made_once() -> None:
     one, two = pair("vllm")
     assert totals_of(one.series).layout is totals_of(two.series).layout
     assert replace(TABLES["vllm"], title="x").title == "x"
+
+
+@pytest.mark.parametrize("odd", ["²", "9" * 5000, "٣", "-1", ""])
+def test_labels_that_are_no_numbers_tell_no_capacity(odd: str) -> None:
+    series = {f'vllm:cache_config_info{{num_gpu_blocks="{odd}",block_size="16",kv_cache_size_tokens="{odd}"}}': 1.0}
+    view = engine_view("vllm", None, EngineSample(1.0, 1.0, series))
+    assert isinstance(view.kv_capacity_tokens, Absent)
+    server = ServerInfo(url="http://127.0.0.1:1", engine="vllm")
+    assert isinstance(in_force(server, next(iter(series))), (Absent, SettingsView))

@@ -314,6 +314,7 @@ def test_flags_are_read_in_every_spelling() -> None:
     assert flag(["x", "-np", "4"], "--parallel", "-np") == "4"
     assert flag(["x"], "--port") is None
     assert integer(["x"], "--port") is None
+    assert integer(["--max-model-len", "9" * 5000], "--max-model-len") is None
 
 
 def test_the_last_flag_counts_and_a_flag_is_no_value() -> None:

@@ -270,8 +270,15 @@ def test_memory_whose_owner_cannot_be_told(
 
 
 def test_a_gpu_that_the_server_does_not_use() -> None:
-    busy = change(GPU, mem_used=6 * GIB, processes=(GpuProcess(99, 6 * GIB),))
+    busy = change(GPU, mem_used=6 * GIB, processes=(GpuProcess(99, 6 * GIB, comm="other"),))
     assert vram_split(busy, frozenset({10})) == VramSplit(0, 6 * GIB, 73 * GIB, GIB)
+
+
+def test_a_process_without_a_name_here_may_be_the_server() -> None:
+    inside = change(GPU, mem_used=70 * GIB, processes=(GpuProcess(4242, 70 * GIB),))
+    split = vram_split(inside, frozenset({10}))
+    assert isinstance(split, VramSplit) and isinstance(split.server, Absent) and isinstance(split.others, Absent)
+    assert split.server.why is Why.NOT_HERE
 
 
 def test_the_server_is_known_by_its_process_tree() -> None:

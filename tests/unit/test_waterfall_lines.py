@@ -231,4 +231,29 @@ def test_gpus_without_memory_of_the_server_do_not_count() -> None:
     assert not isinstance(frame.gpus, Absent)
     assert [gpu.index for gpu in roofline.gpus_of_server(frame.gpus)] == [0, 1]
     unknown = tuple(replace(gpu, vram=VramSplit(NOT_YET, NOT_YET, 0, 0)) for gpu in frame.gpus)
-    assert [gpu.index for gpu in roofline.gpus_of_server(unknown)] == [0]
+    assert [gpu.index for gpu in roofline.gpus_of_server(unknown)] == [], "which of several is not known"
+    assert roofline.gpus_of_server(unknown[:1]) == unknown[:1]
+
+
+@pytest.mark.parametrize("width", range(8, 40))
+def test_a_narrow_terminal_has_one_bar(width: int) -> None:
+    lines = waterfall_lines(LOOK, fall(TIMES), width, ROWS)
+    assert len(lines) >= 3
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen3-4B-Instruct-FP8", "qwen3-4b-awq", "Qwen3-4B-GPTQ-Int4", "qwen3-4b-Q4_K_M"]
+)
+def test_a_checkpoint_that_is_quantised_by_its_name_has_no_roofline(name: str) -> None:
+    frame = node_frame()
+    assert not isinstance(frame.server, Absent)
+    found = present(replace(frame, server=msgspec.structs.replace(frame.server, model=name)))
+    assert found.tok_s == roofline.QUANTISED and found.dram == roofline.QUANTISED
+
+
+def test_a_server_faster_than_its_weights_allow_is_not_held_against_them() -> None:
+    frame = node_frame()
+    bound = present(frame).tok_s
+    assert isinstance(bound, float) and not isinstance(frame.engine, Absent)
+    fast = present(replace(frame, engine=replace(frame.engine, gen_tok_s=bound * 1.5)))
+    assert fast.tok_s == roofline.FASTER

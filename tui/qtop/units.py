@@ -6,12 +6,14 @@ from typing import Any
 
 NONE = "–"
 _GIB = 1 << 30
+_MOST = 1e30
+"""What is beyond it, infinite or NaN is no figure."""
 _MIB = 1 << 20
 
 
 def is_number(reading: Any) -> bool:
     """True for a reading that is there; absent ones are no numbers."""
-    return isinstance(reading, (int, float)) and not isinstance(reading, bool)
+    return isinstance(reading, (int, float)) and not isinstance(reading, bool) and -_MOST < reading < _MOST
 
 
 def percent(share: Any, width: int = 0) -> str:

@@ -196,7 +196,9 @@ def _server_bytes(gpu: GpuSample, used: int, pids: frozenset[int] | None) -> Rea
         return missing
     if not own:
         seen = sum(process.bytes for process in listed if not isinstance(process.bytes, Absent))
-        if used - seen >= UNSEEN_BYTES:
+        # A process without a name here has a number of another namespace: the server may be it.
+        nameless = any(not process.comm and process.bytes for process in listed if isinstance(process.bytes, int))
+        if used - seen >= UNSEEN_BYTES or nameless:
             return UNLISTED
     return min(used, sum(held for held in own if not isinstance(held, Absent)))
 

@@ -19,6 +19,7 @@ WIDTH_AFTER_S, GEN_AFTER_S = 3.0, 5.0
 MIB = 1024.0 * 1024.0
 
 IDLE = Absent(Why.NOT_YET, "judged only under load: an idle link slows down by design")
+SOON = Absent(Why.NOT_YET, f"judged after {GEN_AFTER_S:.0f} s under load")
 MAY_HAVE_WRAPPED = Absent(Why.UNSUPPORTED, "cannot tell: the 32-bit counter may wrap unseen on this link; needs GPM")
 
 
@@ -106,11 +107,11 @@ def judge(sample: GpuSample, loaded_s: Reading[float]) -> Reading[str]:
     width, width_max = sample.pcie_width, facts.pcie_width_max
     gen, gen_max, device = sample.pcie_gen, facts.pcie_gen_max, facts.pcie_gen_device
     if loaded_s < WIDTH_AFTER_S:
-        return IDLE
+        return SOON
     if isinstance(width, int) and isinstance(width_max, int) and width < width_max:
         return Link.NARROW
     if loaded_s < GEN_AFTER_S:
-        return IDLE
+        return SOON
     if isinstance(gen, Absent):
         return gen
     if isinstance(gen_max, Absent):

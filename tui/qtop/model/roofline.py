@@ -7,6 +7,7 @@ of 128 and 2 bytes make 147 456 B a token for Qwen3-4B, 4 022 468 096 parameters
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from qtop.model.frame import EngineView, Frame, GpuView
@@ -34,8 +35,13 @@ BANDWIDTH = {
 the driver does not tell clock and bus width, and for recordings from before they were read."""
 
 UNKNOWN = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
+SLACK = 1.2
+"""How far a tick may lie above the bound: running requests are counted at its end, tokens all through it."""
 IDLE = Absent(Why.NOT_YET, "no request is running")
 QUANTISED = Absent(Why.UNSUPPORTED, "the weights are quantised: how many bytes a step reads is not known here")
+_QUANTISED_NAME = re.compile(r"fp8|fp4|awq|gptq|int[48]|w[48]a|bnb|gguf|q[2-8]_|[48]bit", re.IGNORECASE)
+"""In a model's name: its checkpoint holds quantised weights, whatever the command line says."""
+FASTER = Absent(Why.UNSUPPORTED, "faster than bf16 weights allow: they are quantised, or drafts are accepted")
 _PLAIN = frozenset({"", "none", "auto", "off"})
 
 
@@ -84,6 +90,8 @@ def present(frame: Frame) -> Roofline:
     # The pool is that of all engines, its use the fullest one's: together they are an upper bound.
     held = 0.0 if isinstance(use, Absent) or isinstance(pool, Absent) else use * pool
     tok_s = bound(shape, peak, engine.running, held, copies)
+    if not isinstance(engine.gen_tok_s, Absent) and engine.gen_tok_s > tok_s * SLACK:
+        return Roofline(FASTER, FASTER)
     if isinstance(engine.steps_s, Absent):
         return Roofline(tok_s, engine.steps_s)
     # Steps are counted over all engines, and each engine's step reads its own weights and its own part of the cache.
@@ -103,6 +111,8 @@ def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
         quantised = frame.settings.get("quantization")
         if quantised is not None and quantised.value.lower() not in _PLAIN:
             return QUANTISED
+    if _QUANTISED_NAME.search(server.model):
+        return QUANTISED
     shape = Shape(shape.weights, _kv_token(frame, shape))
     peaks = [bandwidth_of(gpu) for gpu in gpus_of_server(frame.gpus)]
     if not peaks or any(peak is None for peak in peaks):
@@ -126,9 +136,9 @@ def _kv_token(frame: Frame, shape: Shape) -> float:
 
 
 def gpus_of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
-    """The GPUs that hold memory of the server; the first where the driver does not say."""
+    """The GPUs that hold memory of the server. Where the driver does not say it is the only one, of several none."""
     own = tuple(gpu for gpu in gpus if not isinstance(gpu.vram, Absent) and _holds(gpu.vram.server))
-    return own or gpus[:1]
+    return own or (gpus if len(gpus) == 1 else ())
 
 
 def _holds(part: Reading[int]) -> bool:

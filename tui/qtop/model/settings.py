@@ -18,7 +18,7 @@ from qtop.model import vllm_defaults
 from qtop.model.setting_groups import GROUPS, place
 from qtop.model.vllm_defaults import Gpu, Version
 from qtop.sample import Absent, ServerInfo, Setting, Why
-from qtop.sample.series import split_series
+from qtop.sample.series import count, split_series
 from qtop.sample.settings import (
     COMMAND_LINE,
     CONFIG_FILE,
@@ -136,9 +136,9 @@ def _live(server: ServerInfo, config_info: str) -> Iterable[Setting]:
     for label, name in _LABELS.items():
         if (value := labels.get(label, "None")) != "None":
             yield Setting(name, _plain(value), METRICS)
-    blocks, size = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
-    if "kv_cache_size_tokens" not in labels and blocks.isdigit() and size.isdigit():
-        yield Setting("kv_cache_size_tokens", str(int(blocks) * int(size)), METRICS, "num_gpu_blocks × block_size")
+    blocks, size = count(labels.get("num_gpu_blocks", "")), count(labels.get("block_size", ""))
+    if "kv_cache_size_tokens" not in labels and blocks is not None and size is not None:
+        yield Setting("kv_cache_size_tokens", f"{blocks * size:.0f}", METRICS, "num_gpu_blocks × block_size")
     if server.engine == "vllm" and not isinstance(server.max_model_len, Absent):
         yield Setting("max_model_len", str(server.max_model_len), MODELS)
 

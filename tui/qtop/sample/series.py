@@ -17,5 +17,11 @@ def split_series(key: str) -> tuple[str, dict[str, str]]:
     return name, {k: _ESCAPE.sub(_unescaped, v) for k, v in _PAIR.findall(labels)}
 
 
+def count(text: str) -> float | None:
+    """A label that is a whole number, None for anything else: str.isdigit takes "²" for one, and a number of a thousand
+    digits for one that can be counted with."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 def _unescaped(match: re.Match[str]) -> str:
     return {"n": "\n", '"': '"', "\\": "\\"}.get(match[1], match[0])

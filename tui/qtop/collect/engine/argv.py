@@ -35,7 +35,7 @@ def integer(argv: Sequence[str], *names: str) -> int | None:
 
     vLLM writes counts as "32k" (32 000), "32K" (32 768) or "25.6k" (source: human_readable_int of its arg_utils).
     """
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([kmgtKMGT]?)", flag(argv, *names) or "")
+    match = re.fullmatch(r"(-?\d{1,15}(?:\.\d{1,9})?)([kmgtKMGT]?)", flag(argv, *names) or "")
     if match is None:
         return None
     number, unit = match.groups()

@@ -13,6 +13,8 @@ from qtop.collect.http import Body, fetch
 from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
 
 METRICS = "/metrics"
+MOST = 1 << 53
+"""Of what is counted in an answer: beyond it a float is no longer exact."""
 MODELS = "/v1/models"
 
 
@@ -90,8 +92,8 @@ def hint(reason: Absent, how: str) -> Absent:
 
 
 def positive(value: int | None, otherwise: Absent) -> Reading[int]:
-    """A number that means something only above 0."""
-    return value if value is not None and value > 0 else otherwise
+    """A number that means something only above 0, and that a server could mean."""
+    return value if value is not None and 0 < value < MOST else otherwise
 
 
 def series_of(body: Body, prefixes: tuple[str, ...], path: str = METRICS) -> dict[str, float] | Absent:

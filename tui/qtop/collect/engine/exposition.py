@@ -7,8 +7,9 @@ are passed over. Histogram buckets are series like all others.
 from __future__ import annotations
 
 import re
-from math import isfinite
 
+MOST = 1e30
+"""No figure of a server comes near it, and sums and products of what is below stay finite. NaN is not below it."""
 CACHE_LIMIT = 20_000
 """Series heads remembered between scrapes; a vLLM has 400. Beyond it the cache starts anew."""
 
@@ -84,7 +85,7 @@ def _whole(lines: list[str], prefixes: tuple[str, ...]) -> _Scrape:
             number = float(value)
         except ValueError:
             continue
-        if isfinite(number):
+        if -MOST < number < MOST:
             series[key] = number
     # Of a series written twice, which no server should do, the later line counts: such a text is read whole each time.
     once = len(set(keys)) == len(keys)
@@ -114,7 +115,7 @@ def _changed(old: _Scrape | None, lines: list[str], prefixes: tuple[str, ...]) -
             number = float(value)
         except ValueError:
             return None
-        if isfinite(number):
+        if -MOST < number < MOST:
             series[key] = number
         else:
             series.pop(key, None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 
 from qtop.collect.engine.argv import served_model
-from qtop.collect.engine.base import METRICS, MODELS, ModelList, url_of
+from qtop.collect.engine.base import METRICS, MODELS, ModelList, positive, url_of
 from qtop.collect.http import fetch_json
 from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
 
@@ -39,7 +39,7 @@ class OpenAi:
             engine=self.name,
             version=NOT_TOLD,
             model=model,
-            max_model_len=length if length is not None and length > 0 else reason,
+            max_model_len=positive(length, reason),
             max_running=NOT_TOLD,
         )
 

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from qtop.collect.engine.argv import integer, served_model
-from qtop.collect.engine.base import METRICS, MODELS, ModelList, has_series, read_metrics, url_of
+from qtop.collect.engine.base import METRICS, MODELS, MOST, ModelList, has_series, read_metrics, url_of
 from qtop.collect.http import fetch_json
 from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
 from qtop.sample.series import split_series
@@ -53,7 +53,7 @@ class Vllm:
         reason = models if isinstance(models, Absent) else Absent(Why.FAILED, f"{MODELS} lists no model")
         model: Reading[str] = base.id if base else served_model(argv) or self._labelled(client) or reason
         length = base.max_model_len if base else integer(argv, "--max-model-len")
-        if length is None or length <= 0:  # -1 on the command line: as long as the memory allows
+        if length is None or not 0 < length < MOST:  # -1 on the command line: as long as the memory allows
             return model, reason if base is None else Absent(Why.UNSUPPORTED, f"{MODELS} has no max_model_len")
         return model, length
 

@@ -21,7 +21,7 @@ from qtop.model.engines.table import (
 )
 from qtop.model.serving import LoraView
 from qtop.sample import Absent, Reading, Why
-from qtop.sample.series import split_series
+from qtop.sample.series import count, split_series
 
 _CONFIG = "vllm:cache_config_info"
 _LORA = "vllm:lora_requests_info"
@@ -48,12 +48,12 @@ def _capacity(scrapes: Scrapes) -> Reading[float]:
     for key in scrapes.now.layout.named(_CONFIG):
         labels = split_series(key)[1]
         tokens, blocks, size = (
-            labels.get(name, "") for name in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
+            count(labels.get(name, "")) for name in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
         )
-        if tokens.isdigit():
-            found += float(tokens)
-        elif blocks.isdigit() and size.isdigit():
-            found += float(blocks) * float(size)
+        if tokens is not None:
+            found += tokens
+        elif blocks is not None and size is not None:
+            found += blocks * size
     return found or Absent(Why.UNSUPPORTED, "the server does not tell the size of its KV pool")
 
 
@@ -63,11 +63,11 @@ def _loras(scrapes: Scrapes) -> LoraView | Absent:
     if not keys:
         return Absent(Why.UNSUPPORTED, "no LoRA adapter is in use")
     labels = split_series(max(keys, key=lambda key: scrapes.now.series[key]))[1]
-    most = labels.get("max_lora", "")
+    most = count(labels.get("max_lora", ""))
     return LoraView(
         running=_names(labels.get("running_lora_adapters", "")),
         waiting=_names(labels.get("waiting_lora_adapters", "")),
-        max=float(most) if most.isdigit() else Absent(Why.UNSUPPORTED, "the server has no max_lora"),
+        max=most if most is not None else Absent(Why.UNSUPPORTED, "the server has no max_lora"),
         used=Absent(Why.UNSUPPORTED, "vLLM does not tell"),
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qtop.model.frame import EngineView, Frame, GpuView, SchedView
-from qtop.model.gpu_link import Link
+from qtop.model.gpu_link import IDLE, SOON, Link
 from qtop.model.roofline import gpus_of_server, kv_pool_bytes
-from qtop.sample import Absent, Reading, Why
+from qtop.sample import Absent, Reading
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
@@ -258,8 +258,9 @@ def _link(look: Look, gpu: GpuView, width: int) -> Line:
     if isinstance(judged, str):
         if judged != Link.FULL:
             groups.append((look.seg(f"   {judged}", "warn" if judged in (Link.NARROW, Link.SLOW) else "label"),))
-    elif judged.why is Why.NOT_YET and now != gpu.pcie_max:
-        groups.append((look.seg("   (slow while idle, by design)", "label"),))
+    elif judged in (IDLE, SOON) and now != gpu.pcie_max:
+        told = "slow while idle, by design" if judged == IDLE else str(judged)
+        groups.append((look.seg(f"   ({told})", "label"),))
     if not isinstance(gpu.pcie_rx_s, Absent) and not isinstance(gpu.pcie_tx_s, Absent):
         groups.append((look.seg(f"   ↓{rate_bytes(gpu.pcie_rx_s)} ↑{rate_bytes(gpu.pcie_tx_s)}"),))
         if not isinstance(gpu.pcie_share, Absent):

@@ -21,6 +21,8 @@ NAME_CELLS = 10
 FIGURE_CELLS = 11
 ROWS = 7
 """Heading, five stages, axis."""
+LEAST = 36
+"""Columns below which there is no room for a row a stage."""
 WAITS = 0.05
 """Share of the time below which waiting for a CPU is not drawn."""
 
@@ -46,7 +48,7 @@ def waterfall_lines(look: Look, frame: Frame, width: int, rows: int = 3) -> list
     head = title(look, f"{name} (last {_window(fall.seconds):.0f} s)", width, _note(fall))
     if total <= 0.0:
         return _padded([head, (look.seg("no request finished in this window", "label"),)], rows)
-    if rows < ROWS:
+    if rows < ROWS or width < LEAST:
         return [head, *_one_bar(look, pieces, total, width)]
     return [head, *_staircase(look, frame, fall, pieces, total, width)]
 
