@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from qtop.collect.config_in_force.names import TEXTS, canonical
 from qtop.collect.discover.servers import program
 from qtop.collect.engine.argv import is_value
-from qtop.sample.settings import COMMAND_LINE, SET, Setting, is_secret_name, shown
+from qtop.sample.secrets import is_secret_name, masked
+from qtop.sample.settings import COMMAND_LINE, SET, Setting, shown
 
 MOST = 200
 """Settings kept of one source."""
@@ -69,7 +70,7 @@ def setting(flag: str, values: Sequence[str], engine: str, source: str) -> Setti
         return Setting(name, SET, source)
     if not values and name.startswith("no_") and engine in ("vllm", "sglang"):
         return Setting(name.removeprefix("no_"), "off", source)
-    return Setting(shown(name), shown(" ".join(values)) if values else "on", source)
+    return Setting(shown(name), shown(" ".join(map(masked, values))) if values else "on", source)
 
 
 def _is_switch(name: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from qtop.collect.config_in_force.names import TEXTS, canonical
 from qtop.collect.discover.procfs import PROC, read
 from qtop.sample import Absent, Why
-from qtop.sample.settings import ENVIRONMENT, SET, Setting, is_secret_name, shown
+from qtop.sample.secrets import is_secret_name
+from qtop.sample.settings import ENVIRONMENT, SET, Setting, shown
 
 MOST = 200
 
