@@ -27,7 +27,21 @@ from qtop.sample import (
     ServerProcs,
     Setting,
 )
-from qtop.sample.secrets import IS_SECRET, IS_STRONG, MASK, VALUE, is_secret, mask_text, masked, without_secrets
+from qtop.sample.secrets import (
+    IS_SECRET,
+    IS_STRONG,
+    MASK,
+    SHORT_TEXTS,
+    TEXTS,
+    VALUE,
+    is_plain,
+    is_secret,
+    is_text_name,
+    mask_text,
+    masked,
+    may_stay,
+    without_secrets,
+)
 from qtop.sample.settings import SET
 
 HOST = "HOST"
@@ -76,29 +90,38 @@ class Redactor:
         return msgspec.structs.replace(event, data=data)
 
     def argv(self, arguments: Sequence[str]) -> tuple[str, ...]:
-        """A command line without the values of secret flags and of environment assignments.
+        """A command line without the values of secret flags, of texts and of environment assignments.
 
-        The argument after such a flag is always masked; after --api-key, which takes several, all up to the next flag.
+        The argument after such a flag is always masked; after --api-key and after a text, all up to the next flag.
         """
         out: list[str] = []
-        masked = several = False
+        hide = several = False
+        text = ""
         for argument in arguments:
-            if masked or (several and not argument.startswith("-")):
-                out.append(MASK)
-                masked = False
+            if hide or (several and not argument.startswith("-")):
+                stays = bool(text) and may_stay(text, argument)
+                out.append(self.text(argument) if stays else MASK)
+                hide, several = False, several and not stays
                 continue
-            several = False
+            several, text = False, ""
             flag, equals, value = argument.partition("=")
             environment = _ENV_ARGUMENT.match(argument)
-            if flag.startswith("-") and not re.search(r"\s", flag) and is_secret(flag):
+            is_flag = flag.startswith("-") and not re.search(r"\s", flag)
+            if is_flag and is_secret(flag):
                 out.append(self._hide_host(flag) + (f"={MASK}" if equals else ""))
-                masked = not equals
-                several = masked and bool(IS_STRONG.search(flag))
+                hide = not equals
+                several = hide and bool(IS_STRONG.search(flag))
+            elif is_flag and (flag in SHORT_TEXTS or is_text_name(flag)):
+                told = f"={self.text(value) if may_stay(flag, value) else MASK}" if equals else ""
+                out.append(self.text(flag) + told)
+                several, text = not equals, flag
+                # --cache-prompt, of no known text, may be a switch before a flag
+                hide = several and (flag in SHORT_TEXTS or _spelled(flag) in TEXTS)
             elif environment and (environment[1].isupper() or IS_SECRET.search(environment[1])):
                 out.append(f"{environment[1]}={MASK}")
             elif argument[:1] in ("{", "["):
                 out.append(self.value(argument))
-            elif flag.startswith("-") and value[:1] in ("{", "["):
+            elif is_flag and value[:1] in ("{", "["):
                 out.append(f"{self.text(flag)}={self.value(value)}")
             else:
                 # A whole command line may be one argument (sh -c "…"), so what the shell would assign is masked too.
@@ -125,13 +148,14 @@ class Redactor:
         host, colon, port = address.rpartition(":")
         if not (colon and port.isdigit()):
             host, colon, port = address, "", ""
-        if not _is_plain(host):
+        if not _is_address(host):
             host = HOST
         return f"{scheme}{separator}{user}{at}{host}{colon}{port}{self.text(rest[len(place) :])}"
 
     def setting(self, one: Setting) -> Setting:
         """A setting without a secret value; one whose name is a secret's keeps only that it is set."""
-        secret = one.value != SET and is_secret(one.name)
+        text = is_text_name(one.name) and not is_plain(one.value)
+        secret = one.value != SET and (text or is_secret(one.name))
         return Setting(self.text(one.name), MASK if secret else self.value(one.value), one.source, self.text(one.note))
 
     def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
@@ -304,7 +328,11 @@ def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
 
 
-def _is_plain(host: str) -> bool:
+def _spelled(flag: str) -> str:
+    return flag.lstrip("-").partition(".")[0].replace("-", "_")
+
+
+def _is_address(host: str) -> bool:
     """True for localhost and for addresses, which name nobody."""
     if host.lower() in {"", "localhost"}:
         return True

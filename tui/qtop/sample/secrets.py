@@ -1,4 +1,4 @@
-"""Secrets in names and in text: how they are recognised and masked. Pure."""
+"""Secrets and people's texts, in names and in values: how they are recognised and masked. Pure."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ _PATHS = frozenset({"FILE", "PATH"})
 """Behind KEY they make it the place where one lies: --ssl-key-file."""
 _SECRET_PARTS = ("SECRET", "PASSW", "PASSPHRASE", "CREDENTIAL", "APIKEY", "API_KEY", "API-KEY", "COOKIE")
 
+# fmt: off
+TEXTS = frozenset({
+    "prompt", "system_prompt", "chat_template", "grammar", "json_schema", "default_chat_template", "in_prefix",
+    "in_suffix", "reverse_prompt", "chat_template_kwargs", "default_chat_template_kwargs", "completion_template",
+    "override_generation_config",
+})
+# fmt: on
+"""Settings whose value is text of a person's: that they are set is all that is told."""
+SHORT_TEXTS = frozenset({"-p", "-sys", "-j", "-r"})
+"""The same on a llama.cpp's command line; elsewhere they take numbers (TGI's port, vLLM's rank)."""
+_PLAIN = re.compile(r"[-+]?\d+(?:\.\d+)?|true|false|on|off|yes|no|none|auto", re.IGNORECASE)
+_PATH = re.compile(r"(?:\.{0,2}|~)/[^\s{}]*|[^\s{}]+\.(?:jinja2?|j2|json|txt|tmpl|template)")
+
 _STRONG = r"passw|passphrase|secret|api[-_]?key|access[-_]?key|private[-_]?key|auth[-_]?key|credential|authorization"
 VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?P<quote>\\+["']).*?(?P=quote)|\S+)"""
 IS_STRONG = re.compile(_STRONG, re.IGNORECASE)
@@ -35,6 +48,13 @@ _KEYED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _QUOTED_KEY = re.compile(rf"(?P<head>[\"'](?P<key>[\w.-]{{1,64}})\\*[\"']\s*:\s*)(?P<value>{VALUE})", re.DOTALL)
+_TO_THE_NEXT_FLAG = VALUE.replace(r"\S+", r".+?(?=\s-|$)")
+_TEXT_FLAG = re.compile(
+    rf"(?<![\w-])(?P<flag>--(?:{'|'.join(sorted(TEXTS)).replace('_', '[-_]')})(?:\.[\w.-]{{1,64}})?|-sys)(?P<sep>\s+|=)"
+    rf"(?P<value>{_TO_THE_NEXT_FLAG})",
+    re.DOTALL,
+)
+_SHORT_FLAG = re.compile(rf"(?<![\w-])(?P<flag>-[pjr])(?P<sep>\s+|=)(?P<value>{VALUE})", re.DOTALL)
 _AUTHORIZATION = re.compile(r"\b(authorization)(\s*[:=]\s*)[^\n\"',]+", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer)\s+[^\s\"',]+", re.IGNORECASE)
 _SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-)[\w-]{12,}")
@@ -66,6 +86,25 @@ def is_secret_name(name: str) -> bool:
 def is_secret(name: str) -> bool:
     """As ``is_secret_name``, and for names that are not cut into words ("hftoken"); for what goes into a file."""
     return bool(IS_SECRET.search(name)) or is_secret_name(name)
+
+
+def is_text_name(name: str) -> bool:
+    """Whether a flag, a key or a variable of this name holds a person's text: "--system-prompt", "VLLM_DEV_PROMPT"."""
+    head = name.lstrip("-").partition(".")[0].replace("-", "_")
+    lower = head.lower()
+    if lower in TEXTS or lower.endswith(("_prompt", "_prompts")):
+        return True
+    return head.isupper() and any(lower.endswith(f"_{text}") for text in TEXTS)
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value is a number or a word like "off", and so nobody's text."""
+    return _PLAIN.fullmatch(value.strip()) is not None
+
+
+def may_stay(flag: str, value: str) -> bool:
+    """Whether a text flag's value says nothing: a plain one, and the file that holds a template."""
+    return is_plain(value) or ("template" in flag and _PATH.fullmatch(value) is not None)
 
 
 def masked(value: str) -> str:
@@ -105,9 +144,9 @@ def _walk(value: object) -> object:
 
 
 def _of_key(key: str, value: object) -> object:
-    if value is None or isinstance(value, bool) or not is_secret(key):
+    if value is None or isinstance(value, bool) or not (is_secret(key) or is_text_name(key)):
         return _walk(value)
-    return MASK
+    return value if is_text_name(key) and is_plain(str(value)) and not is_secret(key) else MASK
 
 
 def mask_text(text: str) -> str:
@@ -116,9 +155,25 @@ def mask_text(text: str) -> str:
     text = _BEARER.sub(rf"\1 {MASK}", text)
     text = _KEYED.sub(_mask_value, text)
     text = _QUOTED_KEY.sub(_mask_quoted, text)
+    text = _TEXT_FLAG.sub(_mask_flag, text)
+    text = _SHORT_FLAG.sub(_mask_flag, text)
     text = _URL.sub(lambda match: "://" + without_secrets(match[1]), text)
     text = _QUERY.sub(f"?{MASK}", text)
     return _SHAPES.sub(MASK, text)
+
+
+def _masked_as(value: str) -> str:
+    """The mask, in the quotes of the value."""
+    quote = value[: len(value) - len(value.lstrip("\\")) + 1] if value.lstrip("\\")[:1] in ("'", '"') else ""
+    return f"{quote}{MASK}{quote}"
+
+
+def _mask_flag(match: re.Match[str]) -> str:
+    """A text flag and its value inside of a text: a whole command line."""
+    value = match["value"]
+    if may_stay(match["flag"], value) or is_plain(value.split()[0]):
+        return match[0]
+    return f"{match['flag']}{match['sep']}{_masked_as(value)}"
 
 
 def _mask_quoted(match: re.Match[str]) -> str:
@@ -126,8 +181,7 @@ def _mask_quoted(match: re.Match[str]) -> str:
     value = match["value"]
     if not is_secret(match["key"]) or value.startswith(MASK):
         return match[0]
-    quote = value[: len(value) - len(value.lstrip("\\")) + 1] if value.lstrip("\\")[:1] in ("'", '"') else ""
-    return f"{match['head']}{quote}{MASK}{quote}"
+    return f"{match['head']}{_masked_as(value)}"
 
 
 def _mask_value(match: re.Match[str]) -> str:
@@ -147,8 +201,7 @@ def _mask_value(match: re.Match[str]) -> str:
         secret = bool(strong or close or prefix.startswith("-") or prefix.endswith(("-", "_")))
     if not secret:
         return match[0]
-    quote = value[: len(value) - len(value.lstrip("\\")) + 1] if value.lstrip("\\")[:1] in ("'", '"') else ""
-    return f"{name}{close or ''}{separator}{quote}{MASK}{quote}"
+    return f"{name}{close or ''}{separator}{_masked_as(value)}"
 
 
 def without_secrets(rest: str) -> str:
