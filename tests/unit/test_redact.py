@@ -29,6 +29,7 @@ from qtop.sample import (
     Sample,
     ServerInfo,
     ServerProcs,
+    Setting,
     TaskSample,
     Why,
 )
@@ -377,3 +378,21 @@ def test_no_series_of_a_real_server_is_changed(path: Path) -> None:
     series = parse(path.read_text(), ("vllm:", "llamacpp:", "sglang:", "tgi_", "trtllm_", "nv_", "process_"))
     sample = Sample(t=1.0, engine=EngineSample(1.0, 1.0, series))
     assert Redactor(NAMES).sample(sample).engine is sample.engine
+
+
+def test_secrets_inside_values_reach_no_file(folder: Path) -> None:
+    held = '{"kv": {"key": "zQ9x", "auth": "zQ9x"}, "kv_connector": "R"}'
+    argv = ("vllm", "--additional-config", held, f"--kv-transfer-config={held}", "--tool-server", "demo?key=zQ9x")
+    said = tuple(
+        Setting(name, value, "environment")
+        for name, value in (("LMCACHE_CONFIG", held), ("VLLM_A_PWD", "zQ9x"), ("VLLM_B", "redis://:zQ9x@h"))
+    )
+    text = recorded(folder, Sample(t=1.0, server=ServerInfo(argv=argv, settings=said)))
+    assert "zQ9x" not in text and text.count("kv_connector") == 3 and "demo?***" in text
+
+
+def test_a_label_named_like_a_secret_is_masked_though_it_speaks_of_a_model() -> None:
+    series = {'vllm:x{model_name="org/m",model_token="zQ9x"}': 1.0}
+    engine = Redactor(NAMES).sample(Sample(t=1.0, engine=EngineSample(1.0, 1.0, series))).engine
+    assert isinstance(engine, EngineSample)
+    assert list(engine.series) == ['vllm:x{model_name="org/m",model_token="***"}']

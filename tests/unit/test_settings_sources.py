@@ -20,6 +20,7 @@ from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import start_ticks
 from qtop.collect.http import Access
 from qtop.sample import Absent, Setting, Why
+from qtop.sample.secrets import MASK, is_secret_name, masked
 from qtop.sample.settings import (
     COMMAND_LINE,
     CONFIG_FILE,
@@ -28,7 +29,6 @@ from qtop.sample.settings import (
     PROPS,
     SERVER_INFO,
     SET,
-    is_secret_name,
 )
 
 ROUTE = f"{SERVER_INFO}?config_format=json"
@@ -66,6 +66,12 @@ def detail(answer: object) -> str:
             for name in (
                 "author",
                 "monkey_patch",
+                "VLLM_CACHE_PATH",
+                "VLLM_PATIENCE",
+                "VLLM_PATTERN",
+                "compilation_config.pass_config.fuse",
+                "VLLM_BYPASS",
+                "monkey",
                 "ssl_keyfile",
                 "--ssl-key-file",
                 "VLLM_MULTI_STREAM_GEMM_TOKEN_THRESHOLD",
@@ -75,6 +81,37 @@ def detail(answer: object) -> str:
 )
 def test_a_secret_is_known_by_its_name(name: str, secret: bool) -> None:
     assert is_secret_name(name) is secret
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["VLLM_DB_PWD", "VLLM_PASS", "VLLM_PASSCODE", "VLLM_GIT_PAT", "VLLM_DSN", "VLLM_SIGNATURE", "VLLM_WEBHOOK",
+     "VLLM_ACCESSKEY", "VLLM_AUTHTOKEN", "VLLM_SESSIONTOKEN", "VLLM_X_PRIVATEKEY", "dbPwd"],
+)  # fmt: skip
+def test_secret_words_of_variables(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--kv-transfer-config", '{"c": "x", "my_token": "zQ9x", "n": 2}'], '{"c": "x", "my_token": "***", "n": 2}'),
+        (["--model-loader-extra-config", '{"aws_secret_access_key":"zQ9x"}'], '{"aws_secret_access_key": "***"}'),
+        (["--additional-config", '[{"k": {"auth": ["zQ9x"]}}]'], '[{"k": {"auth": "***"}}]'),
+        (["--additional-config", '{"a": "{\\"key\\": \\"zQ9x\\"}"}'], '{"a": "{\\"key\\": \\"***\\"}"}'),
+        (["--additional-config", '{"key": "zQ9x", "key": ""}'], '{"key": "***", "key": "***"}'),
+        (["--lora-modules", '{"a": 1}', '{"key": "zQ9x"}'], '{"a": 1} {"key": "***"}'),
+        (["-H", "Authorization: Bearer zQ9x"], "Authorization: ***"),
+        (["--otlp-traces-endpoint", "http://u:zQ9x@h:1/?token=zQ9x"], "http://***@h:1/?***"),
+        (["--tool-server", "demo?key=zQ9x"], "demo?***"),
+        (["--compilation-config", '{"level":3,"x":[ 1 ]}'], '{"level":3,"x":[ 1 ]}'),  # nothing to hide: as written
+        (["--served-model-name", "org/token-7b:latest"], "org/token-7b:latest"),
+    ],
+)  # fmt: skip
+def test_secrets_inside_a_value_are_masked(words: list[str], expected: str) -> None:
+    found = command_line.settings(["vllm", "serve", *words], "vllm")
+    assert [one.value for one in found] == [expected]
+    assert masked(expected) == expected
 
 
 # ---- the command line
@@ -209,7 +246,7 @@ def test_a_file_says_what_vllm_makes_of_it(tmp_path: Path) -> None:
     assert {one.source for one in found} == {CONFIG_FILE}
     values = told(found)
     assert json.loads(values.pop("speculative_config")) == {"method": "ngram", "num_speculative_tokens": 3}
-    assert json.loads(values.pop("kv_transfer_config")) == {"kv_connector": "X", "extra": {"password": SET}}
+    assert json.loads(values.pop("kv_transfer_config")) == {"kv_connector": "X", "extra": {"password": MASK}}
     assert values == {
         "max_num_seqs": "64",
         "gpu_memory_utilization": "0.85",

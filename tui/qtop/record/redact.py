@@ -27,9 +27,23 @@ from qtop.sample import (
     ServerProcs,
     Setting,
 )
-from qtop.sample.settings import SET, is_secret_name
+from qtop.sample.secrets import (
+    IS_SECRET,
+    IS_STRONG,
+    MASK,
+    SHORT_TEXTS,
+    TEXTS,
+    VALUE,
+    is_plain,
+    is_secret,
+    is_text_name,
+    mask_text,
+    masked,
+    may_stay,
+    without_secrets,
+)
+from qtop.sample.settings import SET
 
-MASK = "***"
 HOST = "HOST"
 TEXT_KEYS = frozenset({"prompt", "text", "answer", "messages", "content"})
 """Keys of ``Event.data``, at any depth, that may hold what a user wrote or a model answered."""
@@ -40,23 +54,8 @@ MOST_KEYS = 20_000
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="(?:[^"\\]|\\.)*"')
 _NAMES_MODEL = re.compile(r"model|lora")
 
-_STRONG = r"passw|passphrase|secret|api[-_]?key|access[-_]?key|private[-_]?key|auth[-_]?key|credential|authorization"
-_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?P<quote>\\+["']).*?(?P=quote)|\S+)"""
-_IS_STRONG = re.compile(_STRONG, re.IGNORECASE)
-_IS_SECRET = re.compile(rf"(?:{_STRONG})|token$", re.IGNORECASE)
-# Every pattern begins with something rare, so that a long text is searched in linear time.
-_KEYED = re.compile(
-    rf"(?P<strong>(?:{_STRONG})[\w-]{{0,64}})(?P<close>\\*[\"'])?(?P<sep>\s*[:=]\s*|\s+)(?P<value>{_VALUE})"
-    rf"|(?P<token>token)(?P<close2>\\*[\"'])?(?P<sep2>\s*[:=]\s*|\s+)(?P<value2>{_VALUE.replace('quote', 'quote2')})",
-    re.IGNORECASE | re.DOTALL,
-)
-_AUTHORIZATION = re.compile(r"\b(authorization)(\s*[:=]\s*)[^\n\"',]+", re.IGNORECASE)
-_BEARER = re.compile(r"\b(bearer)\s+[^\s\"',]+", re.IGNORECASE)
-_ENV = re.compile(rf"(?<![A-Z0-9_])([A-Z_][A-Z0-9_]*)=({_VALUE})")
+_ENV = re.compile(rf"(?<![A-Z0-9_])([A-Z_][A-Z0-9_]*)=({VALUE})")
 _ENV_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=")
-_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-)[\w-]{12,}")
-_URL = re.compile(r"(?<=[A-Za-z0-9+.-])://([^\s\"'<>]+)")
-_NAME_BEFORE = re.compile(r"[\w-]*\Z")
 _NEVER_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "host"})
 
 _T = TypeVar("_T")
@@ -91,26 +90,39 @@ class Redactor:
         return msgspec.structs.replace(event, data=data)
 
     def argv(self, arguments: Sequence[str]) -> tuple[str, ...]:
-        """A command line without the values of secret flags and of environment assignments.
+        """A command line without the values of secret flags, of texts and of environment assignments.
 
-        The argument after such a flag is always masked; after --api-key, which takes several, all up to the next flag.
+        The argument after such a flag is always masked; after --api-key and after a text, all up to the next flag.
         """
         out: list[str] = []
-        masked = several = False
+        hide = several = False
+        text = ""
         for argument in arguments:
-            if masked or (several and not argument.startswith("-")):
-                out.append(MASK)
-                masked = False
+            if hide or (several and not argument.startswith("-")):
+                stays = bool(text) and may_stay(text, argument)
+                out.append(self.text(argument) if stays else MASK)
+                hide, several = False, several and not stays
                 continue
-            several = False
-            flag, equals, _ = argument.partition("=")
+            several, text = False, ""
+            flag, equals, value = argument.partition("=")
             environment = _ENV_ARGUMENT.match(argument)
-            if flag.startswith("-") and not re.search(r"\s", flag) and _is_secret(flag):
+            is_flag = flag.startswith("-") and not re.search(r"\s", flag)
+            if is_flag and is_secret(flag):
                 out.append(self._hide_host(flag) + (f"={MASK}" if equals else ""))
-                masked = not equals
-                several = masked and bool(_IS_STRONG.search(flag))
-            elif environment and (environment[1].isupper() or _IS_SECRET.search(environment[1])):
+                hide = not equals
+                several = hide and bool(IS_STRONG.search(flag))
+            elif is_flag and (flag in SHORT_TEXTS or is_text_name(flag)):
+                told = f"={self.text(value) if may_stay(flag, value) else MASK}" if equals else ""
+                out.append(self.text(flag) + told)
+                several, text = not equals, flag
+                # --cache-prompt, of no known text, may be a switch before a flag
+                hide = several and (flag in SHORT_TEXTS or _spelled(flag) in TEXTS)
+            elif environment and (environment[1].isupper() or IS_SECRET.search(environment[1])):
                 out.append(f"{environment[1]}={MASK}")
+            elif argument[:1] in ("{", "["):
+                out.append(self.value(argument))
+            elif is_flag and value[:1] in ("{", "["):
+                out.append(f"{self.text(flag)}={self.value(value)}")
             else:
                 # A whole command line may be one argument (sh -c "…"), so what the shell would assign is masked too.
                 out.append(self.text(_ENV.sub(rf"\1={MASK}", argument)))
@@ -118,33 +130,33 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Free text without secrets, without userinfo and query of URLs, with the host's name replaced by HOST."""
-        text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
-        text = _BEARER.sub(rf"\1 {MASK}", text)
-        text = _KEYED.sub(_mask_value, text)
-        text = _URL.sub(lambda match: "://" + _without_secrets(match[1]), text)
-        text = _SHAPES.sub(MASK, text)
-        return self._hide_host(text)
+        return self._hide_host(mask_text(text))
+
+    def value(self, value: str) -> str:
+        """As ``text``, but what begins like JSON is read as such."""
+        return self._hide_host(masked(value))
 
     def url(self, url: str) -> str:
         """A whole URL: scheme, host, port and path; a host that is neither an address nor localhost becomes HOST."""
         scheme, separator, rest = url.partition("://")
         if not separator:
             scheme, rest = "", url
-        rest = _without_secrets(rest)
+        rest = without_secrets(rest)
         authority = re.match(r"[^/?#]*", rest)
         place = authority[0] if authority else ""
         user, at, address = place.rpartition("@")
         host, colon, port = address.rpartition(":")
         if not (colon and port.isdigit()):
             host, colon, port = address, "", ""
-        if not _is_plain(host):
+        if not _is_address(host):
             host = HOST
         return f"{scheme}{separator}{user}{at}{host}{colon}{port}{self.text(rest[len(place) :])}"
 
     def setting(self, one: Setting) -> Setting:
         """A setting without a secret value; one whose name is a secret's keeps only that it is set."""
-        secret = one.value != SET and _is_secret(one.name)
-        return Setting(self.text(one.name), MASK if secret else self.text(one.value), one.source, self.text(one.note))
+        text = is_text_name(one.name) and not is_plain(one.value)
+        secret = one.value != SET and (text or is_secret(one.name))
+        return Setting(self.text(one.name), MASK if secret else self.value(one.value), one.source, self.text(one.note))
 
     def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
         return self._reason(read) if isinstance(read, Absent) else tuple(self.setting(one) for one in read)
@@ -196,6 +208,8 @@ class Redactor:
         return msgspec.structs.replace(engine, series={hidden[key]: value for key, value in engine.series.items()})
 
     def _label(self, pair: re.Match[str]) -> str:
+        if is_secret(pair[1]):
+            return f'{pair[1]}="{MASK}"'
         return pair[0] if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
 
     def _gpus(self, section: GpuSection) -> GpuSection:
@@ -260,9 +274,9 @@ class Redactor:
         return value
 
     def _entry(self, key: str, value: object) -> object:
-        if value is None or isinstance(value, bool) or not _IS_SECRET.search(key):
+        if value is None or isinstance(value, bool) or not IS_SECRET.search(key):
             return self._value(value)
-        if isinstance(value, int | float) and not _IS_STRONG.search(key):
+        if isinstance(value, int | float) and not IS_STRONG.search(key):
             return value  # first_token: 0.12
         return MASK
 
@@ -314,45 +328,11 @@ def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
 
 
-def _is_secret(name: str) -> bool:
-    return bool(_IS_SECRET.search(name)) or is_secret_name(name)
+def _spelled(flag: str) -> str:
+    return flag.lstrip("-").partition(".")[0].replace("-", "_")
 
 
-def _mask_value(match: re.Match[str]) -> str:
-    """A name and its value, masked if the name is that of a secret: a flag, a key of JSON, an assignment."""
-    strong = match["strong"]
-    name, close, separator, value = (
-        (strong, match["close"], match["sep"], match["value"])
-        if strong
-        else (match["token"], match["close2"], match["sep2"], match["value2"])
-    )
-    before = _NAME_BEFORE.search(match.string, max(0, match.start() - 64), match.start())
-    prefix = before[0] if before else ""
-    if separator.isspace():
-        secret = prefix.startswith("-") and not close
-    else:
-        # "first token: 12 ms" is no secret, "hf_token: x" is
-        secret = bool(strong or close or prefix.startswith("-") or prefix.endswith(("-", "_")))
-    if not secret:
-        return match[0]
-    quote = value[: len(value) - len(value.lstrip("\\")) + 1] if value.lstrip("\\")[:1] in ("'", '"') else ""
-    return f"{name}{close or ''}{separator}{quote}{MASK}{quote}"
-
-
-def _without_secrets(rest: str) -> str:
-    """What follows the scheme of a URL, without userinfo, query and fragment."""
-    authority = re.match(r"[^/?#]*", rest)
-    place = authority[0] if authority else ""
-    port = place.rpartition(":")[2]
-    if "@" in place:
-        rest = f"{MASK}@{place.rpartition('@')[2]}{rest[len(place) :]}"
-    elif "@" in rest and ":" in place and not place.startswith("[") and not port.isdigit():
-        rest = f"{MASK}@{rest.rpartition('@')[2]}"  # a password with an unescaped /, ? or #
-    cut = re.search(r"[?#]", rest)
-    return f"{rest[: cut.start()]}{cut[0]}{MASK}" if cut else rest
-
-
-def _is_plain(host: str) -> bool:
+def _is_address(host: str) -> bool:
     """True for localhost and for addresses, which name nobody."""
     if host.lower() in {"", "localhost"}:
         return True

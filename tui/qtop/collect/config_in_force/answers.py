@@ -9,7 +9,8 @@ import httpx
 
 from qtop.collect.http import DEADLINE_S, decode, fetch
 from qtop.sample import Absent, Why
-from qtop.sample.settings import SET, Setting, is_secret_name, shown
+from qtop.sample.secrets import is_secret_name
+from qtop.sample.settings import SET, Setting, shown
 
 LIMIT = 2 * 1024 * 1024
 """Bytes of an answer; a vLLM's /server_info has 25 KB."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from qtop.collect.config_in_force.names import TEXTS, canonical
+from qtop.collect.config_in_force.names import canonical
 from qtop.collect.discover.servers import program
 from qtop.collect.engine.argv import is_value
-from qtop.sample.settings import COMMAND_LINE, SET, Setting, is_secret_name, shown
+from qtop.sample.secrets import TEXTS, is_plain, is_secret_name, is_text_name, masked
+from qtop.sample.settings import COMMAND_LINE, SET, Setting, shown
 
 MOST = 200
 """Settings kept of one source."""
@@ -56,6 +57,9 @@ def flags(words: Sequence[str], engine: str) -> Iterator[tuple[str, list[str]]]:
         if engine == "vllm" and (level := re.fullmatch(r"-O(.+)", flag)):  # -O3
             flag, values = "-O", [level[1]]
         if not values and not _is_switch(canonical(engine, flag)):
+            if canonical(engine, flag) in TEXTS and at < len(words):
+                values.append(words[at])  # a text may begin with a dash
+                at += 1
             while at < len(words) and is_value(words[at]):
                 values.append(words[at])
                 at += 1
@@ -65,11 +69,11 @@ def flags(words: Sequence[str], engine: str) -> Iterator[tuple[str, list[str]]]:
 def setting(flag: str, values: Sequence[str], engine: str, source: str) -> Setting:
     """One flag as a setting."""
     name = canonical(engine, flag)
-    if is_secret_name(name) or name in TEXTS:
+    if is_secret_name(name) or (is_text_name(name) and not all(map(is_plain, values))):
         return Setting(name, SET, source)
     if not values and name.startswith("no_") and engine in ("vllm", "sglang"):
         return Setting(name.removeprefix("no_"), "off", source)
-    return Setting(shown(name), shown(" ".join(values)) if values else "on", source)
+    return Setting(shown(name), shown(" ".join(map(masked, values))) if values else "on", source)
 
 
 def _is_switch(name: str) -> bool:

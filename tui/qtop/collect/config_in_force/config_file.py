@@ -13,7 +13,8 @@ from qtop.collect.config_in_force import command_line
 from qtop.collect.config_in_force.inside import read_file
 from qtop.collect.discover.procfs import PROC
 from qtop.sample import Absent, Why
-from qtop.sample.settings import CONFIG_FILE, SET, Setting, is_secret_name
+from qtop.sample.secrets import is_secret_name
+from qtop.sample.settings import CONFIG_FILE, SET, Setting
 
 LIMIT = 256 * 1024
 """Bytes of a file."""

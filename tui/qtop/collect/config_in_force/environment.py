@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qtop.collect.config_in_force.names import TEXTS, canonical
+from qtop.collect.config_in_force.names import canonical
 from qtop.collect.discover.procfs import PROC, read
 from qtop.sample import Absent, Why
-from qtop.sample.settings import ENVIRONMENT, SET, Setting, is_secret_name, shown
+from qtop.sample.secrets import is_plain, is_secret_name, is_text_name
+from qtop.sample.settings import ENVIRONMENT, SET, Setting, shown
 
 MOST = 200
 
@@ -59,10 +60,14 @@ def _pattern(engine: str) -> str:
 
 
 def _setting(name: str, value: str, engine: str) -> Setting:
-    told = SET if is_secret_name(name) else shown(value)
+    told = SET if is_secret_name(name) or _is_text(name, value) else shown(value)
     if engine == "llamacpp" and name.startswith("LLAMA_ARG_"):
         plain = canonical(engine, name.removeprefix("LLAMA_ARG_").lower())
-        return Setting(plain, SET if plain in TEXTS else told, ENVIRONMENT, name)
+        return Setting(plain, SET if _is_text(plain, value) else told, ENVIRONMENT, name)
     if engine == "tgi" and re.fullmatch(_OF_ENGINE["tgi"], name):
         return Setting(name.lower(), told, ENVIRONMENT, name)
     return Setting(name, told, ENVIRONMENT)
+
+
+def _is_text(name: str, value: str) -> bool:
+    return is_text_name(name) and not is_plain(value)

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# fmt: off
-TEXTS = frozenset({
-    "prompt", "system_prompt", "chat_template", "grammar", "json_schema", "default_chat_template", "in_prefix",
-    "in_suffix", "reverse_prompt", "chat_template_kwargs",
-})
-# fmt: on
-"""Settings whose value is text of a person's: that they are set is all that is told."""
-
 _VLLM = {
     "q": "quantization",
     "tp": "tensor_parallel_size",
@@ -77,6 +69,9 @@ _LLAMACPP = {
     "hfr": "hf_repo",
     "mu": "model_url",
     "p": "prompt",
+    "sys": "system_prompt",
+    "j": "json_schema",
+    "r": "reverse_prompt",
     "sps": "slot_prompt_similarity",
     "cram": "cache_ram",
 }
