@@ -241,9 +241,7 @@ def test_a_narrow_terminal_has_one_bar(width: int) -> None:
     assert len(lines) >= 3
 
 
-@pytest.mark.parametrize(
-    "name", ["Qwen3-4B-Instruct-FP8", "qwen3-4b-awq", "Qwen3-4B-GPTQ-Int4", "qwen3-4b-Q4_K_M"]
-)
+@pytest.mark.parametrize("name", ["Qwen3-4B-Instruct-FP8", "qwen3-4b-awq", "Qwen3-4B-GPTQ-Int4", "qwen3-4b-Q4_K_M"])
 def test_a_checkpoint_that_is_quantised_by_its_name_has_no_roofline(name: str) -> None:
     frame = node_frame()
     assert not isinstance(frame.server, Absent)
