@@ -1,15 +1,28 @@
-"""What people wrote on a command line reaches neither the screen nor a file."""
+"""What people wrote on a command line reaches neither the screen nor a file; names of hosts and users no file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.fakes.posing import Posing
 
 from qtop.collect.config_in_force import command_line, environment
 from qtop.record.redact import Redactor
-from qtop.sample import Absent, Setting
+from qtop.sample import (
+    Absent,
+    EngineSample,
+    HostSample,
+    ProcessSample,
+    Sample,
+    ServerInfo,
+    ServerProcs,
+    Setting,
+    TaskSample,
+    ThreadSample,
+    Why,
+)
 from qtop.sample.settings import ENVIRONMENT, SET
 
 REDACTOR = Redactor(["gpubox17"])
@@ -83,3 +96,52 @@ def test_texts_of_the_environment(tmp_path: Path) -> None:
     assert [one.value for one in found] == [SET, "1", SET]
     for name in variables:
         assert "zQ9x" not in repr(REDACTOR.setting(Setting(name, "zQ9x", ENVIRONMENT)))
+
+
+# ---- names
+
+
+def test_host_name_of_threads_and_of_competitors() -> None:
+    threads = tuple(ThreadSample(tid, comm, 1, 1, 1) for tid, comm in ((1, "gpubox17-rx"), (2, "vllm")))
+    process = ProcessSample(pid=1, start_ticks=1, ppid=0, comm="vllm", cpu_ticks=1, rss_bytes=1, threads=threads)
+    other = msgspec.structs.replace(process, pid=2, threads=threads[1:])
+    tasks = tuple(TaskSample(pid, 1, comm, 1, "0") for pid, comm in ((3, "gpubox17-agent"), (4, "cron")))
+    sample = Sample(
+        t=1.0,
+        procs=ServerProcs(at=1.0, processes=(process, other)),
+        host=HostSample(at=1.0, cpus={}, tasks=tasks),
+    )
+    redactor = Redactor(["gpubox17"])
+    for _ in range(2):  # the second time from memory
+        hidden = redactor.sample(sample)
+        assert isinstance(hidden.procs, ServerProcs) and isinstance(hidden.host, HostSample)
+        first, second = hidden.procs.processes
+        assert not isinstance(first.threads, Absent) and not isinstance(hidden.host.tasks, Absent)
+        assert [(one.tid, one.comm) for one in first.threads] == [(1, "HOST-rx"), (2, "vllm")]
+        assert second.threads is other.threads
+        assert [(one.pid, one.comm) for one in hidden.host.tasks] == [(3, "HOST-agent"), (4, "cron")]
+
+
+def test_users_in_paths() -> None:
+    label = 'vllm:x{model_name="/home/alice/m"}'
+    sample = Sample(
+        t=1.0,
+        server=ServerInfo(
+            model="/home/alice/m",
+            argv=("/home/alice/venv/bin/vllm", "serve", "/home/alice/m", "--download-dir=/Users/alice", "/root/m"),
+            settings=(Setting("download_dir", '{"a": "/mnt/home/alice/x"}', "command line"),),
+        ),
+        engine=EngineSample(1.0, 1.0, {label: 1.0}),
+        own=Absent(Why.FAILED, "cannot read '/home/alice/c.yaml': file:///home/alice"),
+    )
+    text = msgspec.json.encode(REDACTOR.sample(sample)).decode()
+    assert "alice" not in text and text.count("/home/USER") == 7 and "/Users/USER" in text and "/root/m" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen/Qwen3-4B", "org/home/alice", "home/Users/m", "/models/home-7b", "/data/models/Users-1", "http://home/v1/x"],
+)
+def test_names_of_models_stay(name: str) -> None:
+    assert REDACTOR.argv(["vllm", "serve", name]) == ("vllm", "serve", name)
+    assert REDACTOR.text(name) == name

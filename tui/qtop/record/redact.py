@@ -21,11 +21,14 @@ from qtop.sample import (
     Event,
     GpuSample,
     GpuSection,
+    HostSample,
     Reading,
     Sample,
     ServerInfo,
     ServerProcs,
     Setting,
+    TaskSample,
+    ThreadSample,
 )
 from qtop.sample.secrets import (
     IS_SECRET,
@@ -45,6 +48,7 @@ from qtop.sample.secrets import (
 from qtop.sample.settings import SET
 
 HOST = "HOST"
+USER = "USER"
 TEXT_KEYS = frozenset({"prompt", "text", "answer", "messages", "content"})
 """Keys of ``Event.data``, at any depth, that may hold what a user wrote or a model answered."""
 
@@ -56,9 +60,13 @@ _NAMES_MODEL = re.compile(r"model|lora")
 
 _ENV = re.compile(rf"(?<![A-Z0-9_])([A-Z_][A-Z0-9_]*)=({VALUE})")
 _ENV_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=")
+_USER = re.compile(
+    r"(?<![\w.~-])(?<!:/)((?:/(?:mnt|data|export|nfs|net|var|usr|private))?/(?:home|Users)/)(?:[^/\s\"'\\:,;]+)"
+)
 _NEVER_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "host"})
 
 _T = TypeVar("_T")
+_Task = TypeVar("_Task", ThreadSample, TaskSample)
 
 
 class Redactor:
@@ -69,6 +77,7 @@ class Redactor:
         self._host = _host_pattern(names)
         self._server: tuple[ServerInfo, ServerInfo] | None = None
         self._keys: dict[str, str] = {}
+        self._comms: dict[str, str] = {}
 
     def sample(self, sample: Sample) -> Sample:
         """The sample with its server's address and arguments, reasons of absence and cgroup paths redacted."""
@@ -78,7 +87,7 @@ class Redactor:
             server=self._reason(server) if isinstance(server, Absent) else self._server_info(server),
             engine=self._engine(sample.engine),
             procs=self._procs(sample.procs) if isinstance(sample.procs, ServerProcs) else self._reason(sample.procs),
-            host=self._reason(sample.host),
+            host=self._tasks(sample.host) if isinstance(sample.host, HostSample) else self._reason(sample.host),
             gpu=self._gpus(sample.gpu) if isinstance(sample.gpu, GpuSection) else self._reason(sample.gpu),
             wakeup=self._reason(sample.wakeup),
             own=self._reason(sample.own),
@@ -130,11 +139,11 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Free text without secrets, without userinfo and query of URLs, with the host's name replaced by HOST."""
-        return self._hide_host(mask_text(text))
+        return self._hide_names(mask_text(text))
 
     def value(self, value: str) -> str:
         """As ``text``, but what begins like JSON is read as such."""
-        return self._hide_host(masked(value))
+        return self._hide_names(masked(value))
 
     def url(self, url: str) -> str:
         """A whole URL: scheme, host, port and path; a host that is neither an address nor localhost becomes HOST."""
@@ -160,6 +169,9 @@ class Redactor:
 
     def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
         return self._reason(read) if isinstance(read, Absent) else tuple(self.setting(one) for one in read)
+
+    def _hide_names(self, text: str) -> str:
+        return _hide_user(self._hide_host(text))
 
     def _hide_host(self, text: str) -> str:
         return self._host.sub(HOST, text) if self._host else text
@@ -210,7 +222,7 @@ class Redactor:
     def _label(self, pair: re.Match[str]) -> str:
         if is_secret(pair[1]):
             return f'{pair[1]}="{MASK}"'
-        return pair[0] if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
+        return _hide_user(pair[0]) if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
 
     def _gpus(self, section: GpuSection) -> GpuSection:
         """A process on a GPU may bear the host's name."""
@@ -225,10 +237,36 @@ class Redactor:
         renamed = (msgspec.structs.replace(one, comm=self._hide_host(one.comm)) for one in gpu.processes)
         return msgspec.structs.replace(gpu, processes=tuple(renamed))
 
+    def _comm(self, comm: str) -> str:
+        """The name of a thread or a process, looked at once: a tick has hundreds and they stay the same."""
+        hidden = self._comms.get(comm)
+        if hidden is None:
+            if len(self._comms) > MOST_KEYS:
+                self._comms.clear()
+            hidden = self._comms[comm] = self._hide_host(comm)
+        return hidden
+
+    def _renamed(self, tasks: tuple[_Task, ...] | Absent) -> tuple[_Task, ...] | Absent:
+        if isinstance(tasks, Absent) or all(self._comm(one.comm) == one.comm for one in tasks):
+            return tasks
+        return tuple(msgspec.structs.replace(one, comm=self._comm(one.comm)) for one in tasks)
+
+    def _tasks(self, host: HostSample) -> HostSample:
+        """A competitor for the CPUs may bear the host's name."""
+        tasks = self._renamed(host.tasks)
+        return host if tasks is host.tasks else msgspec.structs.replace(host, tasks=tasks)
+
     def _procs(self, procs: ServerProcs) -> ServerProcs:
-        """A container's name in a cgroup path is often its host name, and a process may bear it in its title."""
+        """A container's name in a cgroup path is often its host name; a process and its threads may bear it too."""
         pattern = self._host
-        if pattern is None or not any(pattern.search(key) for key in self._paths(procs)):
+        if pattern is None:
+            return procs
+        threads = [self._renamed(one.threads) for one in procs.processes]
+        if any(new is not one.threads for new, one in zip(threads, procs.processes, strict=True)):
+            pairs = zip(threads, procs.processes, strict=True)
+            with_threads = tuple(msgspec.structs.replace(one, threads=new) for new, one in pairs)
+            procs = msgspec.structs.replace(procs, processes=with_threads)
+        if not any(pattern.search(key) for key in self._paths(procs)):
             return procs
         hide = self._hide_host
         cgroups = {
@@ -326,6 +364,11 @@ def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
         for name in sorted(found, key=len, reverse=True)
     ]
     return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
+
+
+def _hide_user(text: str) -> str:
+    """A person's home folder is somebody's: /home/alice/m becomes /home/USER/m."""
+    return _USER.sub(rf"\1{USER}", text)
 
 
 def _spelled(flag: str) -> str:
