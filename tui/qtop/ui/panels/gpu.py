@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from qtop.model.frame import Frame, GpuView
-from qtop.sample import Absent, Gpm
+from qtop.sample import Absent, Gpm, Reading
 from qtop.ui.cells import fit
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, side_by_side, title
 from qtop.ui.widgets.marks import bar
 from qtop.units import NONE, gib, is_number, number, percent
 
+LEAST_DUTY = 0.005
+"""Share of time below which a limit is not named."""
 QUIET_REASONS = frozenset({"idle", "application clocks", "sync boost", "display clocks"})
 
 
@@ -111,15 +115,20 @@ def _pcie(look: Look, gpu: GpuView, width: int) -> Line:
     return link
 
 
+def duty_words(duty: Mapping[str, Reading[float]]) -> tuple[list[str], str]:
+    """The limits that held the clock down, the worst first, as "power cap 54 %"; and the pen for the worst that is not
+    the power cap, which is no fault."""
+    known = [(name, share) for name, share in duty.items() if not isinstance(share, Absent) and share >= LEAST_DUTY]
+    known.sort(key=lambda one: -one[1])
+    heat = max((share for name, share in known if name != "power_cap"), default=0.0)
+    return [f"{name.replace('_', ' ')} {percent(share)}" for name, share in known], crit_above(heat, 0.01, 0.05)
+
+
 def _limits(look: Look, gpu: GpuView, width: int) -> Line:
     """What held the clock down in the last tick: exact duty where the driver counts it, else the bits that stand."""
-    worst = [(name, share) for name, share in gpu.duty.items() if not isinstance(share, Absent) and share >= 0.005]
-    if worst:
-        text = ", ".join(
-            f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(worst, key=lambda x: -x[1])
-        )
-        thermal = max((share for name, share in worst if name != "power_cap"), default=0.0)
-        return pair(look, "held by", fit(text, width - 8), crit_above(thermal, 0.01, 0.05))
+    words, pen = duty_words(gpu.duty)
+    if words:
+        return pair(look, "held by", fit(", ".join(words), width - 8), pen)
     if isinstance(gpu.reasons, Absent):
         return pair(look, "held by", NONE)
     bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]

@@ -9,8 +9,8 @@ from qtop.sample import Absent, Reading
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
-from qtop.ui.panels.gpu import QUIET_REASONS, no_gpu_line
-from qtop.ui.panels.table import GAP, Cell, Column, row
+from qtop.ui.panels.gpu import QUIET_REASONS, duty_words, no_gpu_line
+from qtop.ui.panels.table import GAP, Cell, Column, heading, row
 from qtop.units import NONE, gib, number, percent, rate_bytes, size
 
 LABEL = 10
@@ -38,7 +38,7 @@ def gpu_table(look: Look, frame: Frame, width: int) -> list[Line]:
     """A row a GPU, where there are several."""
     if isinstance(frame.gpus, Absent) or len(frame.gpus) + len(frame.gpus_lost) < 2:
         return []
-    lines = [title(look, "GPUs", width), row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width)]
+    lines = [title(look, "GPUs", width), heading(look, COLUMNS, width)]
     rows: dict[int, Line] = {}
     for gpu in frame.gpus:
         link_pen = "warn" if gpu.pcie_judged in (Link.NARROW, Link.SLOW) else "text"
@@ -222,12 +222,9 @@ def _held(gpu: GpuView, most: int = 4) -> tuple[str, str]:
     """What held the clock down in the last tick, as exact duty where the driver counts it, and its pen; the ``most``
     of them, how many more, and whether the GPU is split."""
     mig = "MIG, " if gpu.mig is True else ""
-    duty = [(name, share) for name, share in gpu.duty.items() if not isinstance(share, Absent) and share >= 0.005]
-    if duty:
-        named = [f"{name.replace('_', ' ')} {percent(share)}" for name, share in sorted(duty, key=lambda x: -x[1])]
-        words = mig + ", ".join(named[:most]) + (f" +{len(named) - most}" if len(named) > most else "")
-        heat = max((share for name, share in duty if name != "power_cap"), default=0.0)
-        return words, crit_above(heat, 0.01, 0.05)
+    named, pen = duty_words(gpu.duty)
+    if named:
+        return mig + ", ".join(named[:most]) + (f" +{len(named) - most}" if len(named) > most else ""), pen
     if isinstance(gpu.reasons, Absent):
         return mig + NONE, "label"
     bits = [reason for reason in gpu.reasons if reason not in QUIET_REASONS]
@@ -237,13 +234,9 @@ def _held(gpu: GpuView, most: int = 4) -> tuple[str, str]:
 def _limits(look: Look, gpu: GpuView, width: int) -> Line:
     """The last tick, and beside it the last half minute."""
     line = pair(look, "held by", *_held(gpu), LABEL)
-    known = [
-        (name, share) for name, share in gpu.duty_window.items() if not isinstance(share, Absent) and share >= 0.005
-    ]
     if gpu.duty_window_s < 5.0 or not gpu.duty_window:
         return line
-    worst_first = sorted(known, key=lambda one: -one[1])
-    words = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in worst_first) or "nothing"
+    words = ", ".join(duty_words(gpu.duty_window)[0]) or "nothing"
     return packed(width, line, (look.seg(f"   last {gpu.duty_window_s:.0f} s: {words}", "label"),))
 
 

@@ -14,7 +14,7 @@ from qtop.sample import Absent, Reading, ServerInfo
 from qtop.ui.cells import fit, wrap
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import pair, title
-from qtop.ui.panels.table import Cell, Column, row
+from qtop.ui.panels.table import Cell, Column, heading, row
 from qtop.ui.panels.threads import ROLES
 from qtop.units import NONE, milliseconds, number, percent, size
 
@@ -183,7 +183,7 @@ def _models(look: Look, models: tuple[ModelView, ...] | Absent, width: int) -> l
 def _ranks(look: Look, engine: EngineView, width: int) -> list[Line]:
     if len(engine.engines) < 2:
         return []
-    lines: list[Line] = [(), row(look, [Cell(column.name, "label") for column in _RANKS], _RANKS, width)]
+    lines: list[Line] = [(), heading(look, _RANKS, width)]
     for rank in engine.engines:
         cells = (
             rank.label,
@@ -201,7 +201,7 @@ def _latencies(look: Look, view: LatencyView | Absent, width: int) -> list[Line]
     if isinstance(view, Absent):
         return [title(look, "Latency", width), (look.seg(fit(str(view), width), "label"),)]
     lines: list[Line] = [title(look, f"Latency, last {view.seconds:.0f} s", width, "by the server's own histograms")]
-    lines.append(row(look, [Cell(column.name, "label") for column in _LATENCY], _LATENCY, width))
+    lines.append(heading(look, _LATENCY, width))
     for field, name in LATENCIES:
         one: Latency | Absent = getattr(view, field)
         if isinstance(one, Absent):

@@ -8,7 +8,7 @@ from qtop.sample import Absent, Reading
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
-from qtop.ui.panels.table import Cell, Column, row
+from qtop.ui.panels.table import Cell, Column, heading, row
 from qtop.ui.widgets.marks import spark
 from qtop.units import NONE, number, percent, rate_bytes, size
 
@@ -48,7 +48,7 @@ def host_lines(look: Look, frame: Frame, width: int, sort: str) -> list[Line]:
     processes = "1 process" if sched.processes == 1 else f"{sched.processes} processes"
     note = f"{number(len(sched.threads))} in {processes}, sorted by {sort}"
     lines += [(), title(look, "Threads of the server", width, note)]
-    lines.append(row(look, [Cell(column.name, "label") for column in COLUMNS], COLUMNS, width))
+    lines.append(heading(look, COLUMNS, width))
     return lines
 
 

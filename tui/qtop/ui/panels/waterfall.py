@@ -50,7 +50,7 @@ def waterfall_lines(look: Look, frame: Frame, width: int, rows: int = 3) -> list
         return _padded([head, (look.seg("no request finished in this window", "label"),)], rows)
     if rows < ROWS or width < LEAST:
         return [head, *_one_bar(look, pieces, total, width)]
-    return [head, *_staircase(look, frame, fall, pieces, total, width)]
+    return [head, *_staircase(look, frame, pieces, total, width)]
 
 
 def _window(seconds: float) -> float:
@@ -65,7 +65,7 @@ def _padded(lines: list[Line], rows: int) -> list[Line]:
 # A row a stage
 
 
-def _staircase(look: Look, frame: Frame, fall: Waterfall, pieces: list[_Piece], total: float, width: int) -> list[Line]:
+def _staircase(look: Look, frame: Frame, pieces: list[_Piece], total: float, width: int) -> list[Line]:
     floor = frame.decode_floor_ms
     room = width - NAME_CELLS - FIGURE_CELLS - 1
     lines: list[Line] = []
@@ -133,13 +133,7 @@ def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line
     marks: list[Line] = []
     worst = max(frame.cpu_wait.values(), default=0.0)
     if worst >= WAITS:
-        marks.append(
-            (
-                look.seg(f"  {look.stage_char('cpu_wait')} ", "cpu_wait"),
-                look.seg("waits for a CPU "),
-                look.seg(percent(worst), "crit"),
-            )
-        )
+        marks.append((look.seg("  "), *_waiting(look, "waits for a CPU ", worst, "text")))
     floor = frame.decode_floor_ms
     if not isinstance(floor, Absent):
         marks.append((look.seg("  ┃ ", "roofline"), look.seg(f"roofline {milliseconds(floor)}", "label")))
@@ -151,10 +145,10 @@ def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line
     return packed(width, (look.seg(" " * NAME_CELLS), look.seg(ruler.ljust(max(0, keep)), "label")), *marks)
 
 
-def _waiting(look: Look, words: str, share: float) -> Line:
+def _waiting(look: Look, words: str, share: float, pen: str) -> Line:
     """What the hatching means, with the worst share."""
     mark = look.seg(f"{look.stage_char('cpu_wait')} ", "cpu_wait")
-    return (mark, look.seg(words, "label"), look.seg(percent(share), "crit"))
+    return (mark, look.seg(words, pen), look.seg(percent(share), "crit"))
 
 
 def _tick(ms: float) -> str:
@@ -182,11 +176,7 @@ def _one_bar(look: Look, pieces: list[_Piece], total: float, width: int) -> list
     worst = max((waits for _, _, waits in known), default=0.0)
     if worst >= WAITS:
         waits_for = "waits for a CPU " if width >= 100 else "CPU wait "
-        share = (
-            look.seg(f"{look.stage_char('cpu_wait')} ", "cpu_wait"),
-            look.seg(waits_for, "label"),
-            look.seg(percent(worst), "crit"),
-        )
+        share = _waiting(look, waits_for, worst, "label")
     return [tuple(bar), _legend(named, share, width)]
 
 
