@@ -86,8 +86,8 @@ def _host(look: Look, frame: Frame, width: int) -> Line:
     return packed(
         width,
         (look.seg("host".ljust(8), "label"), look.seg(percent(host.busy, 5)), look.seg(" busy", "label")),
-        (look.seg(percent(host.psi_cpu, 5), crit_above(host.psi_cpu, 0.5, 0.9)), look.seg(" PSI", "label")),
-        (look.seg(percent(host.steal, 5), crit_above(host.steal, 0.03, 0.10)), look.seg(" steal", "label")),
+        (look.seg(f" {percent(host.psi_cpu, 4)}", crit_above(host.psi_cpu, 0.5, 0.9)), look.seg(" PSI", "label")),
+        (look.seg(f" {percent(host.steal, 4)}", crit_above(host.steal, 0.03, 0.10)), look.seg(" steal", "label")),
     )
 
 
