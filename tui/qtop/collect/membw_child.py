@@ -44,19 +44,26 @@ def main(threads: int, size: int, seconds: float, rounds: int) -> None:
             copied[number], ended[number] = done, now
             gate.wait()
 
+    failed: list[Exception] = []
+
     def work(number: int) -> None:
         try:
             copy(number)
-        except BaseException:  # no memory: the others must not wait for this one
+        except Exception as error:  # no memory: the others must not wait for this one
+            failed.append(error)
             gate.abort()
-            raise
 
     for number in range(threads):
         threading.Thread(target=work, args=(number,), daemon=True).start()
     results = []
     for _ in range(rounds):
-        gate.wait()
-        gate.wait()
+        try:
+            gate.wait()
+            gate.wait()
+        except threading.BrokenBarrierError:
+            # Told by this thread alone: one that writes while the interpreter ends can end it with a fatal error.
+            first = next(error for error in failed if not isinstance(error, threading.BrokenBarrierError))
+            sys.exit(f"{type(first).__name__}: {first}")
         results.append((sum(copied), max(ended) - min(begun)))
     print(json.dumps({"buffers": 2 * half * threads, "rounds": results}), flush=True)
 
