@@ -238,3 +238,20 @@ async def test_a_disk_that_fills_up_under_a_recording_is_one_clear_line(
         assert "3 samples kept in" in message(app)
         assert "REC" not in row(app, 1)
         assert "tiny-model" in row(app, 1)
+
+
+async def test_nothing_is_drawn_once_the_screen_is_being_taken_down() -> None:
+    source = StubSource(Machine(tokens_s=50.0).samples(0, 10))
+    app = make_app(source)
+    async with running(app) as pilot:
+        await until(pilot, lambda: app.playback.shown is not None)
+        app.exit()
+        await app._dashboard.query("*").remove()  # a screen loses these before it is told that it goes
+        latest = app.session.latest
+        assert latest is not None
+        app._take(latest)
+        app.say("late")
+        app.draw_probe()
+        app.redraw()
+    assert app.broke is None
+    assert app._exception is None

@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from pathlib import Path
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -93,6 +94,7 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
         self._bridge: Bridge | None = None
         self._origin = Context()
         self.broke: BaseException | None = None
+        self._leaving = False
         self._dashboard = DashboardScreen()
         self._main: MainScreen = self._dashboard
         self._message, self._message_until = "", 0.0
@@ -126,10 +128,16 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
         if failure:
             self.say(f"internal error while sampling: {failure}. Please report it.")
 
-    def on_unmount(self) -> None:
-        """Nothing more is drawn."""
+    def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        """Leave. Nothing is drawn from here on: the screens lose their widgets before they know it themselves."""
+        self._leaving = True
         if self._bridge is not None:
             self._bridge.close()
+        super().exit(result, return_code, message)
+
+    @property
+    def _drawable(self) -> bool:
+        return self._main.is_mounted and not self._leaving
 
     def run_later(self, call: Callable[[], None]) -> None:
         """Run on the UI thread, from any thread."""
@@ -141,6 +149,8 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
                 pass  # the app has ended meanwhile
 
     def _guarded(self, call: Callable[[], None]) -> None:
+        if self._leaving:
+            return
         try:
             call()
         except Exception as error:  # the event loop would only print it
@@ -156,7 +166,7 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
     def say(self, message: str) -> None:
         """A line where the keys are, for a few seconds."""
         self._message, self._message_until = message, time.monotonic() + MESSAGE_S
-        if self._main.is_mounted:
+        if self._drawable:
             self._main.draw_message(message)
 
     # Drawing
@@ -176,12 +186,12 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
     def redraw(self) -> None:
         """Draw what is shown anew."""
         view = self._view()
-        if view is not None and self._main.is_mounted:
+        if view is not None and self._drawable:
             self._main.draw(view)
 
     def draw_probe(self) -> None:
         """Draw the test prompt anew, where the screen shows it."""
-        if self._main.is_mounted:
+        if self._drawable:
             self._main.draw_probe(self.probing.state)
 
     def _view(self) -> View | None:
