@@ -4,14 +4,15 @@ them."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
-from qtop.clock import wall
+from qtop.clock import mono, wall
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.rule import Observed
@@ -20,7 +21,7 @@ from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame
 from qtop.model.history import History
-from qtop.sample import NOT_YET, Absent, Event, Sample, ServerInfo, Why
+from qtop.sample import NOT_YET, Absent, ClientSample, EngineSample, Event, Sample, ServerInfo, Why
 from qtop.source import Source
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from qtop.collect.http import Access
     from qtop.probe.messages import ProbeEvent, ProbeRequest
     from qtop.probe.runner import ProbeRun
+    from qtop.probe.timing import ProbeResult
     from qtop.record.writer import RecordingWriter
+    from qtop.watch import ServerWindow, Watch
 
 KEEP = 900
 """Snapshots kept for stepping back: fifteen minutes at 1 Hz."""
@@ -62,6 +65,9 @@ class Session:
         self._writer: RecordingWriter | None = None
         self._record_error = ""
         self._probe: ProbeRun | None = None
+        self._watch: Watch | None = None
+        self._prompts = ClientSample(0.0, 0, 0.0, 0.0)
+        self._engine: EngineSample | Absent = NOT_YET
 
     @property
     def actor(self) -> Actor | None:
@@ -109,6 +115,9 @@ class Session:
             writer.sample(sample)
         frame = self._deriver.push(sample)
         findings = self._diagnosis.push(frame)
+        self._engine = sample.engine
+        if self._watch is not None:
+            self._watch.push(sample, frame, findings)
         self._seq += 1
         snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings))
         self.history.add(frame)
@@ -161,8 +170,11 @@ class Session:
 
     # Test prompts
 
-    def probe_request(self, prompt: str, max_tokens: int, requests: int = 1, warmup: int = 0) -> ProbeRequest:
-        """A test prompt for the attached server; Unreachable when there is none, Refused on a recording."""
+    def probe_request(
+        self, prompt: str, max_tokens: int, requests: int = 1, warmup: int = 0, **more: Any
+    ) -> ProbeRequest:
+        """A test prompt for the attached server; Unreachable when there is none, Refused on a recording. ``more`` are
+        further fields of ProbeRequest."""
         from qtop.probe.messages import ProbeRequest
 
         if self._access is None:
@@ -183,6 +195,7 @@ class Session:
             api_key=access.api_key or "",
             verify=access.verify,
             trust_env=not frame.server.on_host,
+            **more,
         )
 
     def probe_plan(self, request: ProbeRequest) -> tuple[str, str | None]:
@@ -197,20 +210,49 @@ class Session:
             cap = _whole(frame.server.max_running)
         return plan_text(request, running, waiting, cap)
 
-    def start_probe(self, request: ProbeRequest, on_event: Callable[[ProbeEvent], None]) -> None:
-        """Stream a test prompt in a process of its own; events come on its reader's thread. One at a time."""
+    def start_probe(self, request: ProbeRequest, on_event: Callable[[ProbeEvent], None]) -> ProbeRun:
+        """Stream test prompts in a process of their own; events come on its reader's thread. One test at a time. What
+        the server does meanwhile is watched: ``probe_window`` tells."""
         from qtop.probe.runner import ProbeRun
+        from qtop.watch import Watch
 
         if self._probe is not None and self._probe.running:
             raise Refused("a test prompt is under way", "Esc cancels it.")
-        self._probe = ProbeRun()
+        probe = self._probe = ProbeRun()
+        watch = self._watch = Watch(self._engine)
 
         def heard(event: ProbeEvent) -> None:
-            if event.kind == "done" and event.result is not None and not event.warmup:
+            if event.kind == "started" and not event.warmup:
+                watch.begin(event.t)
+            elif event.kind == "done" and event.result is not None:
+                watch.end(event.t)
+                self._count(event.result)
                 self.note("probe", msgspec.to_builtins(event.result))
             on_event(event)
 
-        self._probe.start(request, heard)
+        probe.start(request, heard)
+        return probe
+
+    def _count(self, result: ProbeResult) -> None:
+        """Add a request to what qtop's prompts add up to."""
+        if result.ttft_ms is not None:
+            old = self._prompts
+            self._prompts = ClientSample(
+                0.0, old.requests + 1, old.queue_ms + result.client_queue_ms, old.ttft_ms + result.ttft_ms
+            )
+
+    def prompts(self) -> ClientSample:
+        """What qtop's own test prompts add up to so far."""
+        return replace(self._prompts, at=mono())
+
+    def probe_window(self, results: Sequence[ProbeResult], timeout: float) -> ServerWindow | None:
+        """What the server did during the latest test, once it has been read after it (at most ``timeout`` seconds);
+        None where there was none."""
+        watch = self._watch
+        if watch is None:
+            return None
+        watch.wait(timeout)
+        return watch.result(results)
 
     @property
     def probing(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from qtop.model import roofline
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
-from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, WakeupView, Waterfall
+from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, Stage, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
 from qtop.model.gpu_track import Tracks, lost_with_xids
 from qtop.model.host import host_view
@@ -21,10 +21,11 @@ from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
 from qtop.model.settings_track import SettingsTrack
-from qtop.model.waterfall import waterfall
+from qtop.model.waterfall import CLIENT, client_stage, waterfall
 from qtop.sample import (
     NOT_YET,
     Absent,
+    ClientSample,
     EngineSample,
     GpuSection,
     HostSample,
@@ -81,6 +82,7 @@ class Deriver:
         self._lost: dict[str, Absent] = {}
         self._own: _Pair[OwnSample] = _Pair()
         self._window: deque[EngineSample] = deque()
+        self._prompts: deque[tuple[float, ClientSample]] = deque()
         self._late: deque[tuple[float, tuple[int, ...]]] = deque()
         self._identity: tuple[object, ...] = ()
         self._waits = Waits(WINDOW_S)
@@ -109,7 +111,7 @@ class Deriver:
         )
         server, settings = self._settings.push(self._frame, sample)
         self._frame = replace(self._frame, server=server, settings=settings)
-        fall, roof = self._waterfall(engine), roofline.present(self._frame)
+        fall, roof = self._waterfall(engine, self._client(sample)), roofline.present(self._frame)
         self._frame = replace(
             self._frame,
             waterfall=fall,
@@ -203,10 +205,26 @@ class Deriver:
             lag_ms=own.lag_ms,
         )
 
-    def _waterfall(self, engine: str) -> Waterfall | Absent:
+    def _client(self, sample: Sample) -> Stage:
+        """The stage before the server, from the test prompts of the window."""
+        if isinstance(sample.client, Absent):
+            self._prompts.clear()
+            return CLIENT
+        kept = self._prompts
+        if kept and kept[-1][0] >= sample.t:
+            kept.clear()  # a replay went back
+        kept.append((sample.t, sample.client))
+        while len(kept) > 2 and sample.t - kept[1][0] >= WINDOW_S:
+            kept.popleft()
+        return client_stage(kept[0][1], kept[-1][1])
+
+    def _waterfall(self, engine: str, client: Stage) -> Waterfall | Absent:
         if len(self._window) < 2:
             return NOT_YET
-        return waterfall(engine, self._window[0], self._window[-1])
+        fall = waterfall(engine, self._window[0], self._window[-1])
+        if isinstance(fall, Absent) or client is CLIENT:
+            return fall
+        return replace(fall, stages=tuple(client if stage.name == client.name else stage for stage in fall.stages))
 
     def _latency(self, engine: str) -> LatencyView | Absent:
         if len(self._window) < 2:

@@ -7,18 +7,32 @@ from qtop.model.engines.table import Scrapes, Stages, gain, mean
 from qtop.model.frame import Stage, Waterfall
 from qtop.model.quantiles import WINDOW_S
 from qtop.model.series import totals_of
-from qtop.sample import Absent, EngineSample, Reading, Why
+from qtop.sample import Absent, ClientSample, EngineSample, Reading, Why
 
 FEWEST = 5
 """Finished requests below which a mean says little."""
 MISMATCH = 0.2
 """Share by which the requests that began to answer may differ in number from those that finished: TTFT is counted at
 the first token, the other times at the end of a request."""
-_CLIENT = Stage("client", Absent(Why.NOT_HERE, "the server cannot see it: the test prompt tells"))
+_UNSEEN = Absent(Why.NOT_HERE, "the server cannot see it: the test prompt tells")
+
+
+CLIENT = Stage("client", _UNSEEN)
+
+
+def client_stage(old: ClientSample | Absent, new: ClientSample | Absent) -> Stage:
+    """How long qtop's test prompts of the window waited to be sent, and for their connection: the mean, ms."""
+    if isinstance(old, Absent) or isinstance(new, Absent):
+        return Stage("client", _UNSEEN)
+    sent = new.requests - old.requests
+    if sent <= 0:
+        return Stage("client", _UNSEEN)
+    return Stage("client", max(0.0, new.queue_ms - old.queue_ms) / sent, f"{sent} test prompts of the window")
 
 
 def waterfall(engine: str, old: EngineSample, new: EngineSample) -> Waterfall | Absent:
-    """Window means between two scrapes. Frontend = TTFT − queue − prefill: tokenising, IPC, event-loop lag."""
+    """Window means between two scrapes. Frontend = TTFT − queue − prefill: tokenising, IPC, event-loop lag. What
+    happens before the server is not in a scrape: ``client_stage`` has it."""
     if engine == "llamacpp":
         return _llamacpp(old, new)
     if engine == "triton":
@@ -49,7 +63,7 @@ def _by_table(spec: Stages, title: str, old: EngineSample, new: EngineSample) ->
     return Waterfall(
         seconds=seconds,
         finished=finished,
-        stages=(_CLIENT, *stages),
+        stages=(CLIENT, *stages),
         ttft_ms=means["ttft"][0] if "ttft" in means else absent,
         itl_ms=means["itl"][0] if "itl" in means else absent,
         tokens=mean(before, now, spec.tokens)[0] if spec.tokens is not None else absent,
@@ -107,9 +121,7 @@ def _triton(old: EngineSample, new: EngineSample) -> Waterfall:
         finished = gain(scrapes.begin, scrapes.now, ("nv_inference_request_success",), (("model", model),))
     seconds = new.at - old.at
     why = _doubt(seconds, finished, finished)
-    return Waterfall(
-        seconds, finished, (_CLIENT, *triton.stages(scrapes)), absent, absent, absent, absent, not why, why
-    )
+    return Waterfall(seconds, finished, (CLIENT, *triton.stages(scrapes)), absent, absent, absent, absent, not why, why)
 
 
 def _llamacpp(old: EngineSample, new: EngineSample) -> Waterfall:
@@ -125,7 +137,7 @@ def _llamacpp(old: EngineSample, new: EngineSample) -> Waterfall:
         seconds=new.at - old.at,
         finished=unsupported,
         stages=(
-            _CLIENT,
+            CLIENT,
             Stage("frontend", unsupported),
             Stage("queue", unsupported),
             Stage("prefill", spent("prompt_seconds_total"), "llamacpp:prompt_seconds_total, of all requests"),

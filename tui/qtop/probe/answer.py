@@ -1,4 +1,8 @@
-"""One streamed answer as it builds up: which events are tokens, what the server counted, how it ended. Pure."""
+"""One streamed answer as it builds up: which events are tokens, what the server counted, how it ended. Pure.
+
+The OpenAI protocol; TGI's own (``token``, ``details``); and that of vLLM's retired demo server, whose events hold the
+prompt and all of the answer so far (``text`` is a list). An event says by its keys which it is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from qtop.probe.sse import SseEvent
-from qtop.probe.timing import Usage
+from qtop.probe.timing import ServerTimes, Usage
 
 DONE = "[DONE]"
 
@@ -22,9 +26,11 @@ class Delta(NamedTuple):
 
 
 class Answer:
-    """Collects the events of one answer of ``/v1/chat/completions`` or ``/v1/completions``."""
+    """Collects the events of one answer; ``prompt`` is what a server may repeat at the head of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: str = "") -> None:
+        self._prompt = prompt
+        self._so_far: str | None = None
         self.events: list[float] = []
         self.silent: list[float] = []
         self.t_first_output: float | None = None
@@ -37,6 +43,8 @@ class Answer:
         self.garbled = False
         """An event was not JSON: not this protocol, or cut."""
         self.text_chars = 0
+        self.server: ServerTimes | None = None
+        """What the server says of this request's times."""
 
     @property
     def whole(self) -> bool:
@@ -68,10 +76,19 @@ class Answer:
         usage = chunk.get("usage")
         if isinstance(usage, dict):  # with continuous usage the last one counts
             self.usage = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+        metrics = chunk.get("metrics")
+        if isinstance(metrics, dict):
+            self.server = ServerTimes.of(metrics)
         choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            return
-        choice = choices[0]
+        if isinstance(choices, list):
+            if choices and isinstance(choices[0], dict):
+                self._choice(choices[0], t, deltas)
+        elif isinstance(chunk.get("token"), dict):
+            self._tgi(chunk, t, deltas)
+        elif isinstance(chunk.get("text"), list):
+            self._cumulative(chunk["text"], t, deltas)
+
+    def _choice(self, choice: dict[str, Any], t: float, deltas: list[Delta]) -> None:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = reason
@@ -83,14 +100,46 @@ class Answer:
         for text, reasoning in ((thought, True), (said, False)):
             if isinstance(text, str) and text:
                 found = True
-                deltas.append(Delta(t, text, reasoning))
-                self.text_chars += len(text)
-                if not reasoning and self.t_first_output is None:
-                    self.t_first_output = t
+                self._say(text, reasoning, t, deltas)
         if found:  # one event, even where it carries both
             self.events.append(t)
         elif said == "" and not delta.get("role") and not reason:
             self.silent.append(t)
+
+    def _tgi(self, chunk: dict[str, Any], t: float, deltas: list[Delta]) -> None:
+        token = chunk["token"]
+        text = token.get("text")
+        if isinstance(text, str) and text and not token.get("special"):
+            self._say(text, False, t, deltas)
+            self.events.append(t)
+        elif text == "":
+            self.silent.append(t)
+        details = chunk.get("details")
+        if isinstance(details, dict):
+            self.usage = Usage(_count(details.get("input_length")), _count(details.get("generated_tokens")))
+            reason = details.get("finish_reason")
+            if isinstance(reason, str) and reason:
+                self.finish_reason = reason
+        if isinstance(chunk.get("generated_text"), str):
+            self.finish_reason = self.finish_reason or "stop"
+
+    def _cumulative(self, texts: list[Any], t: float, deltas: list[Delta]) -> None:
+        whole = texts[0] if texts and isinstance(texts[0], str) else ""
+        if self._so_far is None:
+            self._so_far = self._prompt if whole.startswith(self._prompt) else ""
+        if not whole.startswith(self._so_far):
+            self.garbled = True
+            return
+        text, self._so_far = whole[len(self._so_far) :], whole
+        if text:
+            self._say(text, False, t, deltas)
+            self.events.append(t)
+
+    def _say(self, text: str, reasoning: bool, t: float, deltas: list[Delta]) -> None:
+        deltas.append(Delta(t, text, reasoning))
+        self.text_chars += len(text)
+        if not reasoning and self.t_first_output is None:
+            self.t_first_output = t
 
 
 def _count(value: Any) -> int | None:

@@ -18,14 +18,13 @@ from collections import deque
 import msgspec
 
 from qtop.errors import QtopError
-from qtop.probe.answer import Delta
 from qtop.probe.client import ProbeClient
+from qtop.probe.fill import lengthened
+from qtop.probe.load import Load
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 
 FLUSH_S = 0.05
 """Events go out at most this often: the parent draws at 20 Hz at best, and each event has its own stamp."""
-FAILURES_IN_A_ROW = 2
-"""A server that fails two requests running would fail the rest as well."""
 
 
 class Writer:
@@ -74,44 +73,6 @@ class Writer:
             os._exit(0)  # nobody reads any more
 
 
-def run(request: ProbeRequest, writer: Writer) -> None:
-    """Send the warm-up requests, then those that count, one after the other; QtopError if none can be sent."""
-    with ProbeClient(request) as client:
-        for _ in range(request.warmup):
-            if not _one(client, 0, writer, warmup=True):
-                break
-        failures = 0
-        for i in range(request.requests):
-            failures = 0 if _one(client, i, writer, warmup=False) else failures + 1
-            if failures == FAILURES_IN_A_ROW:
-                return
-
-
-def _one(client: ProbeClient, i: int, writer: Writer, *, warmup: bool) -> bool:
-    """One request; whether it came to its end."""
-    seen = False
-
-    def on_delta(delta: Delta) -> None:
-        nonlocal seen
-        if warmup:
-            return
-        if not seen:
-            seen = True
-            writer.put(ProbeEvent(kind="first", i=i, t=delta.t))
-        writer.put(ProbeEvent(kind="delta", i=i, t=delta.t, text=delta.text, reasoning=delta.reasoning))
-
-    # A collection in the middle of a stream would be a gap that the server has no part in. It is done here, between two
-    # requests, and what is alive then is set aside.
-    gc.collect()
-    gc.freeze()
-    t_due = time.monotonic()
-    writer.put(ProbeEvent(kind="started", i=i, t=t_due, warmup=warmup))
-    result = client.ask(on_delta, t_due)
-    if not warmup:
-        writer.put(ProbeEvent(kind="done", i=i, t=time.monotonic(), result=result))
-    return result.ok
-
-
 def _watch_stdin() -> None:
     try:
         while os.read(0, 4096):
@@ -137,7 +98,9 @@ def main() -> int:
         return 2
     gc.disable()
     try:
-        run(request, writer)
+        request = lengthened(request)
+        with ProbeClient(request) as client:
+            Load(client, request, writer.put).run()
     except QtopError as error:
         writer.put(ProbeEvent(kind="error", error=error.message))
     writer.close()

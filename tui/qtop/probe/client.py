@@ -1,17 +1,19 @@
-"""Streams one request from an OpenAI-compatible server and stamps what comes back.
+"""Streams requests from a server and stamps what comes back.
 
-Everything is synchronous on one thread: a blocking read returns straight into the stamp, with no event loop between.
+Everything is synchronous, a thread a request: a blocking read with no event loop between, stamped on arrival by the
+kernel where it does that (``wire.py``).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import socket
 import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,18 +24,15 @@ from qtop import __version__
 from qtop.errors import QtopError
 from qtop.probe import refusal
 from qtop.probe.answer import Answer, Delta
+from qtop.probe.guard import Guard, Watchdog
 from qtop.probe.messages import ProbeRequest
 from qtop.probe.prompts import tagged
-from qtop.probe.sse import SseParser
-from qtop.probe.timing import ProbeResult, Stamps, measure
+from qtop.probe.protocol import DIALECTS, Dialect, Wanted
+from qtop.probe.timing import ProbeResult, Reading, Stamps, measure
+from qtop.probe.wire import StampedStream, StampedTransport
 
 CONNECT_S = 10.0
-LINGER_S = 0.5
-"""After [DONE] the end of the body is awaited this long: a proxy logs a client that leaves before it as a failure."""
 MAX_ERROR_BODY = 64 * 1024
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
 
 OnDelta = Callable[[Delta], None]
 
@@ -58,16 +57,19 @@ def is_here(url: str) -> bool:
 
 
 class ProbeClient:
-    """Sends the requests of one ProbeRequest; remembers what the server refused, so only the first one stumbles."""
+    """Sends the requests of one ProbeRequest, from any number of threads; remembers what the server refused, so that
+    only the first one stumbles."""
 
     def __init__(self, request: ProbeRequest) -> None:
         """Raises QtopError where the key, the certificates or the environment's proxy cannot be used."""
         self._request = request
         self._base = base_url(request.url)
-        self._path = CHAT
-        self._usage = True
-        self._ignore_eos = request.ignore_eos
+        self._dialects = tuple(one for one in DIALECTS if request.api in ("auto", one.api))
+        self._dialect = self._dialects[0]
+        self._wanted = Wanted(ignore_eos=request.ignore_eos)
         self._notes: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._watchdog = Watchdog()
         read_s = min(request.stall_s, request.timeout_s)
         headers = {
             "User-Agent": f"qtop/{__version__}",
@@ -79,15 +81,15 @@ class ProbeClient:
                 raise QtopError("the API key holds characters that cannot be sent")
             headers["Authorization"] = f"Bearer {request.api_key}"
         tls = _tls(request.verify) if self._base.lower().startswith("https:") else _no_tls()
+        proxied = request.trust_env and not is_here(request.url) and _has_proxy(request.url)
         try:
             self._http = httpx.Client(
                 headers=headers,
                 verify=tls,
-                trust_env=request.trust_env and not is_here(request.url),
+                trust_env=proxied,
                 timeout=httpx.Timeout(read_s, connect=min(CONNECT_S, request.timeout_s)),
-                # A connection for each request, so that all are measured alike; and llama.cpp promises to keep one
-                # open after a stream, yet closes it often, which would look like a failed request.
-                limits=httpx.Limits(max_keepalive_connections=0),
+                transport=None if proxied else StampedTransport(tls, request.stamps == "auto"),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:  # a proxy's address may hold a password
             raise QtopError("the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used") from error
@@ -96,155 +98,199 @@ class ProbeClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._watchdog.close()
         self._http.close()
 
-    def ask(self, on_delta: OnDelta, t_due: float | None = None) -> ProbeResult:
+    def ask(self, on_delta: OnDelta, t_due: float | None = None, i: int = 0) -> ProbeResult:
         """Stream one request; ``on_delta`` gets each piece of text as it comes. Never raises for what a server does.
 
         A request that the server refuses for its form is sent again without what it refused (usage counts, ignore_eos,
-        the chat endpoint); the figures are those of the attempt that counted.
+        the endpoint); the figures are those of the attempt that counted.
         """
-        prompt = tagged(self._request.prompt) if self._request.unique_prefix else self._request.prompt
+        request = self._request
+        prompt = tagged(request.prompt) if request.unique_prefix else request.prompt
         due = t_due
         while True:
-            attempt = _Attempt(self._http, self._request, self._notes, time.monotonic() if due is None else due)
+            dialect, wanted = self._dialect, self._wanted
+            attempt = _Attempt(self._http, request, dialect, prompt, time.monotonic() if due is None else due, i)
+            self._watchdog.add(attempt.guard)
             try:
-                status, message = attempt.send(self._base + self._path, self._body(prompt), on_delta)
+                url = self._base + dialect.path
+                status, message = attempt.send(url, dialect.body(request, prompt, wanted), on_delta)
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, QtopError, ValueError, OSError) as error:
-                return attempt.failed(error)
+                return attempt.failed(error, self._notes)
+            finally:
+                self._watchdog.remove(attempt.guard)
             if status == 200:
-                return attempt.result()
-            if not self._give_way(status, message.lower()):
-                if status == 404 and self._path == COMPLETIONS:
-                    return attempt.refused(f"neither {CHAT} nor {COMPLETIONS} is there (404)")
-                said = refusal.clean(message, self._request.prompt, self._request.api_key)
-                return attempt.refused(refusal.status_text(status, said))
+                return attempt.result(self._notes)
+            if not self._give_way(dialect, wanted, status, message.lower()):
+                if status == 404 and len(self._dialects) > 1 and dialect is self._dialects[-1]:
+                    known = f"{DIALECTS[0].path} nor {DIALECTS[1].path}"
+                    return attempt.refused(f"neither {known} is there (404)", self._notes)
+                said = refusal.clean(message, request.prompt, request.api_key)
+                return attempt.refused(refusal.status_text(status, said), self._notes)
             due = None
 
-    def _body(self, prompt: str) -> dict[str, Any]:
-        request = self._request
-        body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "stream": True}
-        body["temperature"] = request.temperature
-        if self._path == CHAT:
-            body["messages"] = [{"role": "user", "content": prompt}]
-        else:
-            body["prompt"] = prompt
-        if self._usage:
-            body["stream_options"] = {"include_usage": True}
-        if self._ignore_eos:
-            body["ignore_eos"] = True
-        return body
+    def count_tokens(self, text: str) -> int | None:
+        """How many tokens the server makes of a text; None where it does not say (POST /tokenize: vLLM answers with
+        ``count``, llama.cpp and SGLang with ``tokens``)."""
+        body = {"model": self._request.model, "prompt": text, "content": text}
+        try:
+            response = self._http.post(f"{self._base}/tokenize", json=body)
+            answer = response.json() if response.is_success else None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):
+            return None
+        if not isinstance(answer, dict):
+            return None
+        counted, tokens = answer.get("count"), answer.get("tokens")
+        if isinstance(counted, int) and counted > 0:
+            return counted
+        return len(tokens) if isinstance(tokens, list) and tokens else None
 
-    def _give_way(self, status: int, message: str) -> bool:
-        """Drop what the server refused and say whether to ask again."""
-        if self._path == CHAT:
+    def _give_way(self, dialect: Dialect, wanted: Wanted, status: int, message: str) -> bool:
+        """Drop what the server refused and say whether to ask again; another request may have done so already."""
+        with self._lock:
+            if (self._dialect, self._wanted) != (dialect, wanted):
+                return True
             # A 404 that speaks of the model would be the same from the other endpoint.
             missing = status in (404, 405, 501) and "model" not in message
-            if missing or (status in (400, 422, 500) and any(words in message for words in _NO_CHAT)):
-                self._path = COMPLETIONS
-                self._notes["endpoint"] = "the server has no chat for this model; /v1/completions was used"
+            no_chat = status in (400, 422, 500) and any(words in message for words in _NO_CHAT)
+            if missing or (dialect.api == "chat" and no_chat):
+                later = self._dialects[self._dialects.index(dialect) + 1 :]
+                if not later:
+                    return False
+                self._dialect = later[0]
+                self._notes["endpoint"] = f"the server has no {dialect.path} for this model; {later[0].path} was used"
                 return True
-        if status not in (400, 422):
+            if status not in (400, 422):
+                return False
+            if wanted.ignore_eos and ("ignore_eos" in message or not wanted.usage):
+                self._wanted = replace(wanted, ignore_eos=False)
+                self._notes["ignore_eos"] = "the server refuses ignore_eos, so answers may end early"
+                return True
+            if wanted.usage and dialect.counts:
+                self._wanted = replace(wanted, usage=False)
+                self._notes["usage"] = "the server refuses stream_options, so it gives no token counts"
+                return True
             return False
-        if self._ignore_eos and ("ignore_eos" in message or not self._usage):
-            self._ignore_eos = False
-            self._notes["ignore_eos"] = "the server refuses ignore_eos, so answers may end early"
-            return True
-        if self._usage:
-            self._usage = False
-            self._notes["usage"] = "the server refuses stream_options, so it gives no token counts"
-            return True
-        return False
 
 
 class _Attempt:
     """One request on the wire."""
 
-    def __init__(self, http: httpx.Client, request: ProbeRequest, notes: dict[str, str], t_due: float) -> None:
+    def __init__(
+        self, http: httpx.Client, request: ProbeRequest, dialect: Dialect, prompt: str, t_due: float, i: int
+    ) -> None:
         self._http = http
         self._request = request
-        self._notes = notes
+        self._dialect = dialect
+        self._i = i
         self._t_due = t_due
         self._t_send: float | None = None
         self._t_connect: float | None = None
         self._connect_ms: float | None = None
         self._t_last = t_due
-        self._started = time.time()
+        self._ended = False
+        self._lag = 0.0
+        self._by_kernel = True
         self._waited = _run_queue_ns()
-        self._answer = Answer()
-        self._guard = _Guard(request, t_due)
+        self._answer = Answer(prompt)
+        self.guard = Guard(request.stall_s, request.timeout_s, time.monotonic())
 
     def send(self, url: str, body: dict[str, Any], on_delta: OnDelta) -> tuple[int, str]:
         """Stream the answer; the HTTP status (200 for any success) and the raw message of a refusal."""
         http_request = self._http.build_request("POST", url, json=body, extensions={"trace": self._trace})
-        with self._guard:
-            response = self._http.send(http_request, stream=True)
-            try:
-                self._guard.watch(response)
-                if not response.is_success:
-                    return response.status_code, refusal.body_message(_at_most(response.iter_bytes(), MAX_ERROR_BODY))
-                self._read(response, on_delta)
-            finally:
-                response.close()
+        if (early := self._t_due - time.monotonic()) > 0:  # all is ready: now nothing but the connection is missing
+            time.sleep(early)
+        response = self._http.send(http_request, stream=True)
+        try:
+            self.guard.watch(response)
+            stream = response.extensions.get("network_stream")
+            stamped = stream if isinstance(stream, StampedStream) else None
+            if stamped is not None and stamped.sent_at is not None:
+                self._sent(stamped.sent_at)
+            if not response.is_success:
+                return response.status_code, refusal.body_message(_at_most(response.iter_bytes(), MAX_ERROR_BODY))
+            self._read(response, stamped, on_delta)
+        finally:
+            response.close()
         return 200, ""
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         if event == "http11.send_request_headers.started":
-            self._t_send = time.monotonic()
-            if self._t_connect is not None:
-                self._connect_ms = round((self._t_send - self._t_connect) * 1000, 3)
+            self._sent(time.monotonic())
         elif event == "connection.connect_tcp.started" and self._t_connect is None:
             self._t_connect = time.monotonic()
 
-    def _read(self, response: httpx.Response, on_delta: OnDelta) -> None:
-        parser = SseParser()
+    def _sent(self, t: float) -> None:
+        self._t_send = t
+        if self._t_connect is not None and self._connect_ms is None:
+            self._connect_ms = round((t - self._t_connect) * 1000, 3)
+
+    def _read(self, response: httpx.Response, stamped: StampedStream | None, on_delta: OnDelta) -> None:
+        framer = self._dialect.framer()
         answer = self._answer
-        guard = self._guard
+        guard = self.guard
+        # What a server compresses against our wish has to be unpacked; else the bytes are taken as they come.
+        chunks = response.iter_bytes() if "content-encoding" in response.headers else response.iter_raw()
         try:
-            for chunk in response.iter_bytes():
-                t = time.monotonic()
-                self._t_last = t
-                for delta in answer.take(parser.feed(chunk), t):
+            for chunk in chunks:
+                t = self._stamp(stamped)
+                for delta in answer.take(framer.feed(chunk), t):
                     guard.token(t)
                     on_delta(delta)
                 if answer.error is not None:
                     return
                 if answer.t_done is not None:
                     guard.linger(t)
+            self._ended = True
         except httpx.TransportError:
             if not answer.whole:
                 raise
-        for delta in answer.take(parser.end(), self._t_last):
+        for delta in answer.take(framer.end(), self._t_last):
             on_delta(delta)
 
-    def result(self) -> ProbeResult:
+    def _stamp(self, stamped: StampedStream | None) -> float:
+        """When the bytes at hand arrived."""
+        if stamped is None or not stamped.by_kernel:
+            self._by_kernel = False
+            self._t_last = time.monotonic() if stamped is None else stamped.stamp
+        else:
+            # Later than the one before, whatever was done to the realtime clock meanwhile.
+            self._t_last = max(self._t_last, stamped.stamp)
+            self._lag = max(self._lag, stamped.lag_s)
+        return self._t_last
+
+    def result(self, notes: dict[str, str]) -> ProbeResult:
         """The figures of a stream that was read to its end, whatever that end was."""
         answer = self._answer
+        whole = answer.whole or (self._dialect.ends_with_stream and self._ended and bool(answer.events))
         error = ""
         if answer.error is not None:
             said = refusal.clean(refusal.value_message(answer.error), self._request.prompt, self._request.api_key)
             error = f"the server broke off: {said}" if said else "the server broke off with an error"
-        elif not answer.whole:
-            error = self._guard.fired or _early_end(answer)
+        elif not whole:
+            error = self.guard.fired or _early_end(answer)
         elif not answer.events:
             error = "the answer carried no text"
-        return self._measure(error)
+        return self._measure(error, notes)
 
-    def refused(self, clause: str) -> ProbeResult:
+    def refused(self, clause: str, notes: dict[str, str]) -> ProbeResult:
         """The figures of a request that the server answered with an HTTP error."""
-        return self._measure(clause)
+        return self._measure(clause, notes)
 
-    def failed(self, error: Exception) -> ProbeResult:
+    def failed(self, error: Exception, notes: dict[str, str]) -> ProbeResult:
         """The figures of a request that ended in an exception."""
-        if self._guard.fired:
-            return self._measure(self._guard.fired)
+        if self.guard.fired:
+            return self._measure(self.guard.fired, notes)
         if isinstance(error, QtopError):
-            return self._measure(error.message)
+            return self._measure(error.message, notes)
         begun = bool(self._answer.events)
         patience = min(self._request.stall_s, self._request.timeout_s)
-        return self._measure(refusal.transport_text(error, begun=begun, stall_s=patience, connect_s=CONNECT_S))
+        clause = refusal.transport_text(error, begun=begun, stall_s=patience, connect_s=CONNECT_S)
+        return self._measure(clause, notes, late=isinstance(error, httpx.TimeoutException))
 
-    def _measure(self, error: str) -> ProbeResult:
+    def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:
         answer = self._answer
         waited = _run_queue_ns()
         wait_ms = None
@@ -265,73 +311,16 @@ class _Attempt:
             error=error,
             finish_reason=answer.finish_reason,
             text_chars=answer.text_chars,
-            started=self._started,
+            started=time.time() - (time.monotonic() - sent),
             connect_ms=self._connect_ms,
             client_wait_ms=wait_ms,
-            notes=self._notes,
+            notes=notes,
+            reading=Reading(self._by_kernel and bool(answer.events), self._lag),
+            timed_out=late or bool(error and self.guard.fired),
+            endpoint=self._dialect.path,
+            server=answer.server,
+            i=self._i,
         )
-
-
-class _Guard:
-    """Ends a request that goes on for too long, from a thread that looks four times a second.
-
-    A read timeout alone would be reset by every comment a server sends to keep the line open, and would let a stream
-    overrun its total by a whole stall. Shutting the socket down wakes the blocked read at once.
-    """
-
-    def __init__(self, request: ProbeRequest, t_start: float) -> None:
-        self.fired = ""
-        """Why the request was ended, or ""."""
-        self._stall_s = request.stall_s
-        self._token_at = t_start
-        self._ends_at = t_start + request.timeout_s
-        self._timeout_s = request.timeout_s
-        self._linger_at = float("inf")
-        self._socket: socket.socket | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="probe-guard", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
-
-    def watch(self, response: httpx.Response) -> None:
-        """Take charge of the socket that the answer comes through."""
-        stream = response.extensions.get("network_stream")
-        sock = stream.get_extra_info("socket") if stream is not None else None
-        self._socket = sock if isinstance(sock, socket.socket) else None
-
-    def token(self, t: float) -> None:
-        """A token came at monotonic second ``t``."""
-        self._token_at = t
-
-    def linger(self, t: float) -> None:
-        """The answer is whole; only the end of the body may still come."""
-        self._linger_at = min(self._linger_at, t + LINGER_S)
-
-    def _run(self) -> None:
-        while not self._over.wait(0.25):
-            now = time.monotonic()
-            if self._socket is None:
-                continue
-            if now >= self._linger_at:
-                self._shut()
-                return
-            if now >= self._ends_at:
-                self.fired = f"not done after {self._timeout_s:g} s"
-            elif now >= self._token_at + self._stall_s:
-                self.fired = f"no token for {self._stall_s:g} s"
-            if self.fired:
-                self._shut()
-                return
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):
-                # The base class's method: an SSLSocket's own would drop its TLS state under the reader.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _early_end(answer: Answer) -> str:
@@ -361,6 +350,14 @@ def _tls(verify: bool | str) -> ssl.SSLContext:
         return httpx.create_ssl_context(verify=verify, trust_env=True)  # SSL_CERT_FILE counts for local servers too
     except (OSError, ValueError) as error:
         raise QtopError("the certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be used") from error
+
+
+def _has_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for this address."""
+    parsed = httpx.URL(url)
+    proxies = urllib.request.getproxies()
+    named = parsed.scheme in proxies or "all" in proxies
+    return named and not urllib.request.proxy_bypass(parsed.host)
 
 
 def _no_tls() -> ssl.SSLContext:

@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from qtop.probe.summary import interval_rank
 from qtop.probe.timing import ProbeResult
 
 Metric = Literal["TTFT", "ITL p50", "TPOT"]
@@ -127,19 +128,9 @@ def _change(metric: Metric, before: list[float], after: list[float]) -> Change:
 
 
 def _half_width(ordered: Sequence[float]) -> float:
-    """Half the width of the interval between the k-th smallest and k-th largest that holds the true median in 95 %.
-
-    The number of values below the median is binomial(n, 1/2), so that interval misses it with 2·P(X < k); k is the
-    largest that keeps this at or below 5 %, and 1 where none does.
-    """
-    n = len(ordered)
-    k, below = 1, 1
-    for candidate in range(2, n // 2 + 1):
-        below += math.comb(n, candidate - 1)
-        if 2 * below > 0.05 * 2**n:
-            break
-        k = candidate
-    return (ordered[n - k] - ordered[k - 1]) / 2
+    """Half the width of the interval that holds the true median in 95 %; below six values half their range."""
+    k = interval_rank(len(ordered))
+    return (ordered[len(ordered) - k] - ordered[k - 1]) / 2
 
 
 def _part(change: Change) -> str:

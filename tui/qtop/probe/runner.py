@@ -17,6 +17,7 @@ import msgspec
 import qtop
 from qtop.errors import QtopError
 from qtop.probe.messages import ProbeEvent, ProbeRequest
+from qtop.probe.selfcheck import SelfCheck
 from qtop.probe.timing import ProbeResult
 
 KILL_AFTER_S = 2.0
@@ -38,6 +39,8 @@ class ProbeRun:
         self._cancelled = False
         self._over = threading.Event()
         self._stderr = b""
+        self.check: SelfCheck | None = None
+        """How far the prober itself was in the way; None until all requests have ended."""
         self.error = ""
         """Why the test as a whole failed or ended early, one clause, or ""; a failed request says so itself."""
 
@@ -97,7 +100,7 @@ class ProbeRun:
     def wait(self, timeout: float | None = None) -> list[ProbeResult]:
         """The results of the requests that ended, once the test is over or ``timeout`` seconds have passed."""
         self._over.wait(timeout)
-        return list(self._results)
+        return sorted(self._results, key=lambda result: result.i)
 
     def _end_child(self, child: subprocess.Popen[bytes]) -> None:
         if self._stdin_lock.acquire(timeout=KILL_AFTER_S):  # a long prompt may still be on its way
@@ -147,6 +150,8 @@ class ProbeRun:
             return
         if event.kind == "done" and event.result is not None:
             self._results.append(event.result)
+        elif event.kind == "report":
+            self.check = event.check
         elif event.kind == "error":
             self.error = event.error
         _call(on_event, event)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -43,11 +43,46 @@ class Stamps(msgspec.Struct, frozen=True):
         return self.events[0] if self.events else None
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """How the stamps of one request came about."""
+
+    by_kernel: bool
+    """Every stamp is the kernel's."""
+    lag_s: float
+    """The longest between a stamp of the kernel and the read."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Token counts as the server gave them."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+
+
+class ServerTimes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the server says of one request, ms (vLLM 0.25 and later with ``--enable-per-request-metrics``: the field
+    ``metrics`` of the last chunk). On the engine's clock: from being queued to being scheduled, from there to the first
+    token, from that to the last. ``mean_itl_ms`` is the engine's; what the client saw beyond is the way to it."""
+
+    queue_ms: float | None = None
+    prefill_ms: float | None = None
+    """vLLM calls it time_to_first_token_ms, and counts it from scheduling."""
+    decode_ms: float | None = None
+    mean_itl_ms: float | None = None
+    tokens_per_s: float | None = None
+
+    @classmethod
+    def of(cls, metrics: dict[str, Any]) -> ServerTimes | None:
+        """From vLLM's names; None where it holds none of them (they are all optional)."""
+        names = {
+            "queue_ms": "queue_time_ms",
+            "prefill_ms": "time_to_first_token_ms",
+            "decode_ms": "generation_time_ms",
+            "mean_itl_ms": "mean_itl_ms",
+            "tokens_per_s": "tokens_per_second",
+        }
+        found = {ours: _number(metrics.get(theirs)) for ours, theirs in names.items()}
+        return cls(**found) if any(value is not None for value in found.values()) else None
 
 
 class GapSummary(msgspec.Struct, frozen=True):
@@ -90,6 +125,22 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     tokens_per_s: float | None
     notes: dict[str, str]
+    i: int = 0
+    """Its place in the schedule."""
+    ended: float = 0.0
+    """Unix time of its end, in seconds."""
+    stamps: Literal["kernel", "user"] = "user"
+    """Who stamped what arrived: the kernel on arrival, or qtop after reading it."""
+    read_lag_ms: float | None = None
+    """The longest that something lay in the kernel before it was read; not in the stamps, where those are the
+    kernel's. None where only qtop stamped."""
+    ttft_due_ms: float | None = None
+    """t_first - t_due: what a user waits who comes at the time due."""
+    timed_out: bool = False
+    """It was ended because it, or a token of it, took too long."""
+    endpoint: str = ""
+    """The path that answered."""
+    server: ServerTimes | None = None
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -127,6 +178,11 @@ def measure(
     connect_ms: float | None = None,
     client_wait_ms: float | None = None,
     notes: dict[str, str] | None = None,
+    reading: Reading | None = None,
+    timed_out: bool = False,
+    endpoint: str = "",
+    server: ServerTimes | None = None,
+    i: int = 0,
 ) -> ProbeResult:
     """The figures of one request; what the stamps and ``usage`` cannot support is None with its reason in ``notes``."""
     why = dict(notes or {})
@@ -167,9 +223,10 @@ def measure(
     late = queue - (connect_ms or 0.0)
     if ttft and late > OWN_SHARE * ttft:
         why["client_queue_ms"] = f"the probe sent {late:.1f} ms late, more than 1 % of TTFT"
+    by_kernel = reading is not None and reading.by_kernel
     if client_wait_ms is None:
         why["client_wait_ms"] = "no /proc/thread-self/schedstat here"
-    elif e2e and client_wait_ms > OWN_SHARE * e2e:
+    elif not by_kernel and e2e and client_wait_ms > OWN_SHARE * e2e:
         why["client_wait_ms"] = f"the probe itself waited {client_wait_ms:.1f} ms for a CPU, which its stamps include"
     return ProbeResult(
         ok=not error,
@@ -192,6 +249,14 @@ def measure(
         finish_reason=finish_reason,
         tokens_per_s=_round(1000 / tpot) if tpot else None,
         notes=why,
+        ended=started + max(0.0, stamps.t_end - stamps.t_send),
+        stamps="kernel" if by_kernel else "user",
+        read_lag_ms=_round(reading.lag_s * 1000) if reading is not None and by_kernel else None,
+        ttft_due_ms=_ms(stamps.t_due, t_first),
+        timed_out=timed_out,
+        endpoint=endpoint,
+        server=server,
+        i=i,
     )
 
 
@@ -231,6 +296,11 @@ def _note_gaps(summary: GapSummary | None, gaps: Sequence[float], why: dict[str,
 
 def _ms(since: float, until: float | None) -> float | None:
     return None if until is None else _round((until - since) * 1000)
+
+
+def _number(value: object) -> float | None:
+    fit = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return _round(float(value)) if fit else None  # type: ignore[arg-type]
 
 
 def _round(ms: float) -> float:

@@ -91,6 +91,7 @@ class Redactor:
             gpu=self._gpus(sample.gpu) if isinstance(sample.gpu, GpuSection) else self._reason(sample.gpu),
             wakeup=self._reason(sample.wakeup),
             own=self._reason(sample.own),
+            client=self._reason(sample.client),
         )
 
     def event(self, event: Event) -> Event:

@@ -17,6 +17,7 @@ from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, CpuGroup, Dimm, NumaNode, Topology, VmStat
 from qtop.sample.types import (
     CgroupSample,
+    ClientSample,
     CpuTimes,
     EngineSample,
     Event,
@@ -40,6 +41,7 @@ __all__ = [
     "NOT_YET",
     "Absent",
     "CgroupSample",
+    "ClientSample",
     "Clocks",
     "CpuGroup",
     "CpuTimes",

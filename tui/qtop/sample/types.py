@@ -230,6 +230,16 @@ class OwnSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="own"):
     lag_ms: float
 
 
+class ClientSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="client"):
+    """qtop's own test prompts, added up since it started: those that brought text."""
+
+    at: float
+    requests: int
+    queue_ms: float
+    """From being due to being sent, opening the connection included."""
+    ttft_ms: float
+
+
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     """One tick. ``t`` is Unix time; sections carry their own monotonic stamps."""
 
@@ -241,6 +251,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     gpu: GpuSection | Absent = NOT_RECORDED
     wakeup: WakeupSample | Absent = NOT_RECORDED
     own: OwnSample | Absent = NOT_RECORDED
+    client: ClientSample | Absent = NOT_RECORDED
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,7 +16,19 @@ from qtop.collect.procs import ProcsCollector
 from qtop.collect.runner import STALE_PERIODS, Worker
 from qtop.collect.tasks import TaskScanner
 from qtop.collect.wakeup import WakeupCollector
-from qtop.sample import NOT_YET, Absent, HostSample, OwnSample, Sample, ServerInfo, ServerProcs, TaskSample, Why
+from qtop.sample import (
+    NOT_RECORDED,
+    NOT_YET,
+    Absent,
+    ClientSample,
+    HostSample,
+    OwnSample,
+    Sample,
+    ServerInfo,
+    ServerProcs,
+    TaskSample,
+    Why,
+)
 from qtop.source import OnSample
 from qtop.source.attach import Attached, Attachment, Target
 from qtop.source.scrape import Scraper
@@ -46,6 +58,7 @@ class LiveSource:
         self.interval = interval
         self.attachment = Attachment(target, take_first)
         self._children = children
+        self._prompts: Callable[[], ClientSample | Absent] = lambda: NOT_RECORDED
         self._wakeup = WakeupCollector()
         self._own = OwnCollector(self._child_pids, tty_bytes)
         self._nvml = NvmlCollector()
@@ -78,6 +91,10 @@ class LiveSource:
     def count_tty(self, count: Callable[[], int]) -> None:
         """Ask ``count`` for the bytes written to the terminal, for qtop's own cost."""
         self._own.tty_bytes = count
+
+    def count_prompts(self, count: Callable[[], ClientSample | Absent]) -> None:
+        """Ask ``count`` what qtop's own test prompts add up to."""
+        self._prompts = count
 
     @property
     def attached(self) -> Attached | None:
@@ -164,6 +181,7 @@ class LiveSource:
             gpu=self._w_gpu.latest(period),
             wakeup=self._w_wakeup.latest(period),
             own=own,
+            client=self._prompts(),
         )
 
     def _read_procs(self) -> ServerProcs | Absent:

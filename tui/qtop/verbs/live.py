@@ -63,6 +63,7 @@ def make_session(
     )
     session = Session(source, access=lambda: source.attached.access if source.attached else None)
     sessions.append(session)
+    source.count_prompts(session.prompts)
     return session, source
 
 
