@@ -145,14 +145,22 @@ def _joined(fall: Waterfall | Absent, good: Sequence[ProbeResult], others: Readi
     network: Reading[float] = fall.ttft_ms
     if not isinstance(fall.ttft_ms, Absent) and ttfts:
         network = max(0.0, fsum(ttfts) / len(ttfts) - fall.ttft_ms)
+    n = len(good)
+    stages_of = fall.stages
     why = ""
-    if isinstance(others, Absent):
+    if isinstance(fall.finished, Absent) and fall.why.startswith("sums"):  # llama.cpp: no other number of requests
+        stages_of = tuple(
+            stage if isinstance(stage.ms, Absent) else Stage(stage.name, stage.ms / n, f"{stage.source} ÷ {n} requests")
+            for stage in fall.stages
+        )
+        why = "the server counts no single requests: other clients' time, if any, is in these means"
+    elif isinstance(others, Absent):
         why = fall.why or str(others)
     elif others > STRANGERS * len(good):
         why = f"{others:.0f} requests of other clients are in these means"
     stages = (
         Stage("client", queue, "t_send − t_due of the test"),
         Stage("network", network, "client TTFT − server TTFT"),
-        *(stage for stage in fall.stages if stage.name != "client"),
+        *(stage for stage in stages_of if stage.name != "client"),
     )
     return replace(fall, stages=stages, trusted=not why, why=why)
