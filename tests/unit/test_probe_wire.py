@@ -13,7 +13,6 @@ from pathlib import Path
 import httpcore
 import pytest
 
-from qtop.probe import wire
 from qtop.probe.wire import StampedStream, StampingBackend, kernel_stamps
 
 needs_kernel = pytest.mark.skipif(not kernel_stamps(), reason="this kernel does not stamp what arrives")
@@ -86,7 +85,7 @@ def test_a_clock_that_was_set_does_not_bend_a_stamp(step_s: int, monkeypatch: py
     real = time.clock_gettime_ns
     with served(lambda connection: connection.sendall(b"token")) as port:
         stream = connect(port)
-        monkeypatch.setattr(wire.time, "clock_gettime_ns", lambda clock: real(clock) + step_s * 10**9)
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: real(clock) + step_s * 10**9)
         before = time.monotonic()
         assert stream.read(100, 10) == b"token"
         assert not stream.by_kernel

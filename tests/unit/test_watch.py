@@ -138,3 +138,18 @@ def test_the_clients_stage_is_the_mean_of_the_windows_test_prompts() -> None:
     # Half a minute later they have left the window.
     assert isinstance(falls([client(0, 0.0)] + [client(3, 9.0)] * 35)[-1], Absent)
     assert isinstance(falls([None, None])[-1], Absent)
+
+
+def test_word_of_the_beginning_comes_late() -> None:
+    watch, deriver, diagnosis = Watch(), Deriver(), Diagnosis(RULES)
+    samples = ticks({0.0: 5.0, 1.0: 6.0, 2.0: 12.0, 3.0: 16.0})
+    for sample in samples[:2]:
+        frame = deriver.push(sample)
+        watch.push(sample, frame, diagnosis.push(frame))
+    watch.begin(0.5)  # the scrape at second 1 has the first requests in it already
+    for sample in samples[2:]:
+        frame = deriver.push(sample)
+        watch.push(sample, frame, diagnosis.push(frame))
+        watch.end(2.5)
+    fall = watch.result([result(i=k) for k in range(11)]).waterfall
+    assert isinstance(fall, Waterfall) and fall.finished == 11.0

@@ -230,8 +230,9 @@ class Session:
         def heard(event: ProbeEvent) -> None:
             if event.kind == "started" and not event.warmup:
                 watch.begin(event.t)
-            elif event.kind == "done" and event.result is not None:
+            elif event.kind == "end":
                 watch.end(event.t)
+            elif event.kind == "done" and event.result is not None:
                 self._count(event.result)
                 self.note("probe", msgspec.to_builtins(event.result))
             on_event(event)
