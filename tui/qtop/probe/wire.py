@@ -137,6 +137,16 @@ class StampingBackend(httpcore.NetworkBackend):
 
     def __init__(self, kernel: bool = True) -> None:
         self._kernel = kernel and kernel_stamps()
+        # The kernel begins to stamp a moment after the first socket asks for it, and ends with the last: one that asks
+        # all the time keeps the first tokens of a connection from going without.
+        self._keeper = socket.socket() if self._kernel else None
+        if self._keeper is not None:
+            _ask_for_stamps(self._keeper)
+
+    def close(self) -> None:
+        """Let the kernel stop stamping, if nobody else wants it."""
+        if self._keeper is not None:
+            self._keeper.close()
 
     def connect_tcp(
         self,
@@ -165,13 +175,19 @@ class StampedTransport(httpx.HTTPTransport):
 
     def __init__(self, verify: ssl.SSLContext, kernel: bool = True) -> None:
         super().__init__(verify=verify)
+        self._backend = StampingBackend(kernel)
         # httpx offers no way to hand in the backend that httpcore takes; all else of the transport is as it comes.
         self._pool = httpcore.ConnectionPool(
             ssl_context=verify,
             max_connections=None,
             max_keepalive_connections=0,
-            network_backend=StampingBackend(kernel),
+            network_backend=self._backend,
         )
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._backend.close()
 
 
 @functools.cache
