@@ -10,6 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+CLOCKS_S = 0.001
+"""How much earlier than it was sent a request may seem to have come: tools may stamp after the send."""
+
 
 class NoMatch(Exception):
     """Why a tool's results cannot be laid beside the truth."""
@@ -148,20 +151,22 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 def match(truths: Sequence[Truth], reported: Sequence[Reported]) -> list[tuple[Truth, Reported]]:
     """Pairs of the same request: by number, else by the order in which they were sent. NoMatch where neither will do.
 
-    By order only where as many were reported as are true, and only one after the other or else in the order of
-    ``sent``: two requests within the same microseconds may be taken for each other then.
+    By order only where as many were reported as are true, leaving out what came to the server before the first that
+    was reported was sent (a warm-up): two requests within the same microseconds may be taken for each other then.
     """
     if all(one.number is not None for one in reported):
         known = {one.number: one for one in truths}
         if len({one.number for one in reported}) != len(reported):
             raise NoMatch("two results have the same number")
         return [(known[one.number], one) for one in reported if one.number in known]
-    if len(reported) != len(truths):
-        raise NoMatch(f"{len(reported)} results without numbers for {len(truths)} requests")
-    theirs = list(reported)
-    if all(one.sent is not None for one in theirs):
+    mine, theirs = sorted(truths, key=lambda one: one.sent), list(reported)
+    sent = [one.sent for one in theirs if one.sent is not None]
+    if sent and len(sent) == len(theirs):
         theirs.sort(key=lambda one: one.sent or 0.0)
-    return list(zip(sorted(truths, key=lambda one: one.sent), theirs, strict=True))
+        mine = [one for one in mine if one.sent > min(sent) - CLOCKS_S]
+    if len(theirs) != len(mine):
+        raise NoMatch(f"{len(theirs)} results without numbers for {len(mine)} requests")
+    return list(zip(mine, theirs, strict=True))
 
 
 def errors(differences: Sequence[float]) -> Errors | None:

@@ -123,6 +123,8 @@ def test_without_numbers_they_are_matched_in_the_order_of_sending_if_none_is_mis
     pairs = truth.match(truths, [reported(sent=10.9999, ttft=2.0), reported(sent=9.9999, ttft=1.0)])
     assert [(one.number, other.ttft) for one, other in pairs] == [(1, 1.0), (2, 2.0)]
     assert [one.number for one, _ in truth.match(truths, [reported(), reported()])] == [1, 2]
+    warmed_up = truth.match(truths, [reported(sent=10.9999, ttft=2.0)])
+    assert [(one.number, other.ttft) for one, other in warmed_up] == [(2, 2.0)]
     with pytest.raises(truth.NoMatch, match="1 results without numbers for 2"):
         truth.match(truths, [reported(ttft=1.0)])
 
