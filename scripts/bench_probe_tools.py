@@ -97,7 +97,8 @@ class Qtop(Tool):
     def read(self, folder: Path, output: str) -> Results:
         """Each request with its gaps; ``requests`` of now and ``results`` of earlier versions."""
         document = json.loads(output)
-        found: list[dict[str, Any]] = document.get("requests") or document.get("results") or []
+        lists = (document.get(name) for name in ("requests", "results"))
+        found: list[dict[str, Any]] = next((one for one in lists if isinstance(one, list)), [])
         stamps = {str(one.get("stamps") or document.get("stamps") or "user") for one in found}
         kept = [one for one in found if one.get("ok", True) and not one.get("error")]
         return Results([_listed(one) for one in kept], stamps="/".join(sorted(stamps)))
