@@ -181,9 +181,9 @@ def test_a_lagging_loop_is_a_mark_only_where_it_stamps() -> None:
 
 
 def test_reading_that_falls_behind_is_a_mark() -> None:
-    behind = result(100.0, 20.0, read_lag_ms=35.0, notes={"gaps_ms": "3 of 19 events arrived together"})
-    (mark,) = check([behind] * 5).marks
-    assert "fewer streams" in mark
+    (mark,) = check([result(100.0, 20.0, merged=2)] * 5).marks
+    assert mark == "10 of 105 gaps were not seen: reading fell behind, fewer streams would be truer"
+    assert check([result(100.0, 20.0, merged=1)] + [result(100.0, 20.0)] * 9).marks == ()
 
 
 def test_nothing_measured_is_no_mark() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +35,8 @@ class Stamps(msgspec.Struct, frozen=True):
     up a whole character yet."""
     t_first_output: float | None = None
     """First delta that is not reasoning."""
+    merged: tuple[float, ...] = ()
+    """Stamps of reads that came late and found several events: true of the last of them, the others' are lost."""
 
     @property
     def t_first(self) -> float | None:
@@ -141,6 +142,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     """The path that answered."""
     server: ServerTimes | None = None
+    merged: int = 0
+    """Gaps that are left out because several tokens were read at once, late: their own stamps are lost."""
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -200,7 +203,14 @@ def measure(
         why["e2e_ms"] = error
 
     output, kind = _output_events(stamps, tokens, finish_reason, why)
-    gaps = tuple(_round((b - a) * 1000) for a, b in pairwise(output))
+    # Between events that were read late and together lie gaps that nobody saw: the one before the first of them is too
+    # long by what the others are too short. All of them are left out.
+    lost = frozenset(stamps.merged)
+    pairs = [(a, b, c) for a, b, c in zip(output, output[1:], [*output[2:], None], strict=False)]
+    gaps = tuple(_round((b - a) * 1000) for a, b, c in pairs if not (b in lost and b in (a, c)))
+    unseen = len(pairs) - len(gaps)
+    if unseen:
+        why["merged"] = f"{unseen} of {len(pairs)} gaps were not seen: the prober read several tokens at once"
     summary = summarise(gaps)
     _note_gaps(summary, gaps, why)
 
@@ -257,6 +267,7 @@ def measure(
         endpoint=endpoint,
         server=server,
         i=i,
+        merged=unseen,
     )
 
 

@@ -53,6 +53,10 @@ class StampedStream(httpcore.NetworkStream):
         """Whether ``stamp`` is the kernel's."""
         self.lag_s = 0.0
         """How long after its arrival the last read returned; 0 where that is not known."""
+        self.behind = False
+        """The bytes lay there before the read began: what came in between two of ours was read as one."""
+        self.send_s = 0.0
+        """How long handing the request over took."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """The next bytes, b"" at the end; stamps them."""
@@ -63,6 +67,7 @@ class StampedStream(httpcore.NetworkStream):
                 data = self._sock.recv(max_bytes)
                 self.stamp = time.monotonic()
                 return data
+            asked = time.monotonic_ns()
             data, ancillary, _, _ = self._sock.recvmsg(max_bytes, _ANCILLARY)
         mono, real = _clocks()
         self.by_kernel, self.lag_s = False, 0.0
@@ -73,6 +78,7 @@ class StampedStream(httpcore.NetworkStream):
                 if 0.0 <= lag < _OLDEST_S:
                     self.by_kernel, self.lag_s = True, lag
         self.stamp = mono / 1e9 - self.lag_s
+        self.behind = self.by_kernel and self.stamp < asked / 1e9
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -95,6 +101,7 @@ class StampedStream(httpcore.NetworkStream):
                 self.sent_at = time.monotonic()
             while view:
                 view = view[self._sock.send(view) :]
+            self.send_s = time.monotonic() - self.sent_at
 
     def _set_timeout(self, timeout: float | None) -> None:
         if timeout != self._timeout:
