@@ -188,3 +188,10 @@ def test_gaps_of_tokens_that_were_read_late_and_together_are_left_out() -> None:
     # A server that sends several at once is another matter: that is how they came.
     together = measure(late, usage=Usage(1, 6), finish_reason="length")
     assert together.gaps_ms == (300, 0, 0, 100, 100) and together.merged == 0
+
+
+def test_a_first_token_that_was_read_late_with_the_next_has_no_ttft() -> None:
+    late = msgspec.structs.replace(stamps(10.4, 10.4, 10.5, 10.6, end=10.6), merged=(10.4,))
+    result = measure(late, usage=Usage(1, 4), finish_reason="length")
+    assert result.ttft_ms is None and result.ttft_due_ms is None and "lost" in result.notes["ttft_ms"]
+    assert result.ok and result.e2e_ms == 600

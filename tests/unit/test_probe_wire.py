@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpcore
 import pytest
@@ -18,6 +19,15 @@ from qtop.probe.wire import StampedStream, StampingBackend, kernel_stamps
 needs_kernel = pytest.mark.skipif(not kernel_stamps(), reason="this kernel does not stamp what arrives")
 TLS = Path(__file__).parents[1] / "data" / "tls"
 LATE_S = 0.2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stamping() -> Iterator[None]:
+    """The kernel stamps already: it begins a moment after the first socket asks for it."""
+    backend = StampingBackend()
+    time.sleep(0.2)
+    yield
+    backend.close()
 
 
 @contextmanager
@@ -148,3 +158,56 @@ def test_tls_is_stamped_by_the_reader() -> None:
         assert not secure.by_kernel and secure.stamp > 0
         assert secure.get_extra_info("ssl_object") is not None
         secure.close()
+
+
+class Disturbed:
+    """A socket whose thread loses the interpreter between taking a stamp and sending."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, data: bytes) -> int:
+        time.sleep(LATE_S)
+        return self._sock.send(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@needs_kernel
+def test_a_request_has_left_when_the_kernel_says_so() -> None:
+    arrived: list[float] = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        arrived.append(time.monotonic())
+        connection.sendall(b"token")
+
+    with served(talk) as port:
+        stream = connect(port)
+        stream._sock = Disturbed(stream._sock)  # type: ignore[assignment]
+        begun = time.monotonic()
+        stream.write(b"POST / HTTP/1.1\r\n\r\n")
+        stream.write(b"body")
+        assert stream.read(10, 10) == b"token"
+        stream.close()
+    assert stream.sent_at is not None
+    assert stream.sent_at - begun >= LATE_S / 1.5, "the stamp taken before is that of the disturbance"
+    assert abs(stream.sent_at - arrived[0]) < LATE_S / 1.5
+
+
+def test_a_long_request_is_stamped_where_it_begins() -> None:
+    def talk(connection: socket.socket) -> None:
+        left = 300_000
+        while left > 0:
+            left -= len(connection.recv(65536))
+        connection.sendall(b"token")
+
+    with served(talk) as port:
+        stream = connect(port)
+        begun = time.monotonic()
+        stream.write(b"x" * 300_000)
+        ended = time.monotonic()
+        assert stream.read(10, 10) == b"token"
+        stream.close()
+    assert stream.sent_at is not None and begun <= stream.sent_at <= ended

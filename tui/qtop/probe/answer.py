@@ -53,9 +53,9 @@ class Answer:
         """Whether the answer came to its end."""
         return self.t_done is not None or self.finish_reason is not None
 
-    def take(self, events: Sequence[SseEvent], t: float, behind: bool = False) -> list[Delta]:
-        """The text in events that were read at monotonic second ``t``; ``behind``: they may have lain there before, so
-        that the stamp is true of the last of them only."""
+    def take(self, events: Sequence[SseEvent], t: float, late: bool = False) -> list[Delta]:
+        """The text in events that were read at monotonic second ``t``; ``late``: they may have come one after the other
+        before they were read, so that the stamp is true of the last of them only."""
         deltas: list[Delta] = []
         begun = len(self.events)
         for event in events:
@@ -71,7 +71,7 @@ class Answer:
                 continue
             if isinstance(chunk, dict):
                 self._chunk(chunk, event.event, t, deltas)
-        if behind and len(self.events) - begun > 1:
+        if late and len(self.events) - begun > 1:
             self.merged.add(t)
         return deltas
 

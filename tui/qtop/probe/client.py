@@ -28,6 +28,7 @@ from qtop.probe.guard import Guard, Watchdog
 from qtop.probe.messages import ProbeRequest
 from qtop.probe.prompts import tagged
 from qtop.probe.protocol import DIALECTS, Dialect, Wanted
+from qtop.probe.run_queue import RunQueue
 from qtop.probe.timing import OWN_SHARE, ProbeResult, Reading, Stamps, measure
 from qtop.probe.wire import StampedStream, StampedTransport
 
@@ -196,7 +197,8 @@ class _Attempt:
         self._send_s = 0.0
         self._lag = 0.0
         self._by_kernel = True
-        self._waited = self._waited_last = _run_queue_ns()
+        self._queue = RunQueue()
+        self._waited = self._waited_last = self._queue.waited_ns()
         self._answer = Answer(prompt)
         self.guard = Guard(request.stall_s, request.timeout_s, time.monotonic())
 
@@ -267,13 +269,11 @@ class _Attempt:
 
     def _late(self, stamped: StampedStream | None) -> bool:
         """Whether qtop came late to the read at hand: it had other things to do, or waited for a CPU."""
+        waited = self._queue.waited_ns()
+        before, self._waited_last = self._waited_last, waited
         if stamped is None or not stamped.by_kernel:
             return False
-        waited = _run_queue_ns() if stamped.behind or stamped.lag_s > LATE_S else None
-        late = stamped.behind or (waited is not None and waited - (self._waited_last or 0) > LATE_S * 1e9)
-        if waited is not None:
-            self._waited_last = waited
-        return late
+        return stamped.behind or (waited is not None and before is not None and waited - before > LATE_S * 1e9)
 
     def result(self, notes: dict[str, str]) -> ProbeResult:
         """The figures of a stream that was read to its end, whatever that end was."""
@@ -306,7 +306,8 @@ class _Attempt:
 
     def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:
         answer = self._answer
-        waited = _run_queue_ns()
+        waited = self._queue.waited_ns()
+        self._queue.close()
         wait_ms = None
         if waited is not None and self._waited is not None:
             wait_ms = round((waited - self._waited) / 1e6, 3)
@@ -380,11 +381,3 @@ def _has_proxy(url: str) -> bool:
 def _no_tls() -> ssl.SSLContext:
     # httpx loads its certificates (tens of ms) even for plain http unless it is given a context.
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _run_queue_ns() -> int | None:
-    """Nanoseconds this thread has waited for a CPU since it began (second field of /proc/thread-self/schedstat)."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None

@@ -195,6 +195,9 @@ def measure(
     ttft = _ms(stamps.t_send, t_first)
     if ttft is None:
         why["ttft_ms"] = nothing
+    elif t_first in stamps.merged and stamps.events[1:2] == (t_first,):
+        ttft = None
+        why["ttft_ms"] = "the first tokens were read together, late: the stamp of the first is lost"
     ttfo = _ms(stamps.t_send, stamps.t_first_output)
     if ttfo is None:
         why["ttfo_ms"] = "the answer ended while it was still reasoning" if stamps.events else nothing
@@ -262,7 +265,7 @@ def measure(
         ended=started + max(0.0, stamps.t_end - stamps.t_send),
         stamps="kernel" if by_kernel else "user",
         read_lag_ms=_round(reading.lag_s * 1000) if reading is not None and by_kernel else None,
-        ttft_due_ms=_ms(stamps.t_due, t_first),
+        ttft_due_ms=None if ttft is None else _ms(stamps.t_due, t_first),
         timed_out=timed_out,
         endpoint=endpoint,
         server=server,

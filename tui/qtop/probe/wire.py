@@ -3,9 +3,10 @@
 A stamp taken after a read returns has the reader's own delay in it: waking up, waiting for a CPU, waiting for the
 interpreter. With 64 streams that all get a token in the same instant, as vLLM sends them after each step, the last one
 read is milliseconds late. Linux stamps each segment when it arrives (SO_TIMESTAMPNS, socket(7)) and hands the stamp out
-with the bytes. It is on the realtime clock; it is moved to the monotonic one with both clocks read together, so that a
-step of the realtime clock cannot bend a gap. TLS hides the segments: there, and where the kernel gives no stamp, the
-stamp is that of the read, and the result says so.
+with the bytes. On loopback it also says when a request left (SO_TIMESTAMPING): between taking a stamp and sending, a
+thread of a busy prober may lose the interpreter. Stamps are on the realtime clock; they are moved to the monotonic one
+with both clocks read together, so that a step of the realtime clock cannot bend a gap. TLS hides the segments: there,
+and where the kernel gives no stamp, the stamp is that of the read, and the result says so.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ import httpx
 
 _SO_TIMESTAMPNS = 35
 """asm-generic/socket.h; Python's socket module does not name it."""
+_SO_TIMESTAMPING = 37
+_TX_STAMP_ALONE = 1 << 1 | 1 << 4 | 1 << 11
+"""SOF_TIMESTAMPING_TX_SOFTWARE, _SOFTWARE and _OPT_TSONLY (linux/net_tstamp.h): when it left, without a copy of it."""
 _GENERIC = frozenset({"x86_64", "aarch64", "riscv64", "ppc64le", "s390x", "loongarch64"})
 """Machines with that number, and whose timespec is two 64-bit words."""
 _TIMESPEC = struct.Struct("=qq")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
+_ERRORS = 512
+"""Bytes of ancillary data of a stamp of what left: three timespecs and a sock_extended_err."""
+_ONE_SEGMENT = 60_000
+"""Bytes of a request that leave at once on loopback; a longer one leaves as the server reads it."""
 _TOGETHER_NS = 20_000
 """Two clocks read within so many nanoseconds count as read at once."""
 _OLDEST_S = 10.0
@@ -47,7 +55,7 @@ class StampedStream(httpcore.NetworkStream):
         self._timeout: float | None = -1.0
         self._held = b""
         self.sent_at: float | None = None
-        """When the request was handed to the kernel: taken just before."""
+        """When the request left, by the kernel's stamp on loopback, else taken just before handing it over."""
         self.stamp = 0.0
         self.by_kernel = False
         """Whether ``stamp`` is the kernel's."""
@@ -97,11 +105,42 @@ class StampedStream(httpcore.NetworkStream):
         view, self._held = memoryview(self._held), b""
         with _mapped(httpcore.WriteTimeout, httpcore.WriteError):
             self._set_timeout(timeout)
-            if self.sent_at is None:
-                self.sent_at = time.monotonic()
+            first = self.sent_at is None
+            ask = first and self._kernel and len(view) <= _ONE_SEGMENT and self._ask_when_it_leaves()
+            begun = time.monotonic()
             while view:
                 view = view[self._sock.send(view) :]
-            self.send_s = time.monotonic() - self.sent_at
+            ended = time.monotonic()
+            if first:
+                left = self._left_at() if ask else None
+                self.sent_at = left if left is not None and begun <= left <= ended else begun
+                self.send_s = 0.0 if self.sent_at is left else ended - begun
+
+    def _ask_when_it_leaves(self) -> bool:
+        """Have the kernel stamp what leaves next. On loopback alone: there the stamp lies ready when the send returns;
+        of a network card it may come later, and would wake a reader that waits for tokens."""
+        try:
+            host = self._sock.getpeername()[0]
+            if not (host.startswith("127.") or host == "::1"):
+                return False
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _TX_STAMP_ALONE)
+        except (OSError, TypeError, IndexError):
+            return False
+        return True
+
+    def _left_at(self) -> float | None:
+        """The kernel's stamp of what was sent, as a monotonic second; the next sends get none."""
+        found: float | None = None
+        with contextlib.suppress(OSError):
+            _, ancillary, _, _ = self._sock.recvmsg(0, _ERRORS, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            mono, real = _clocks()
+            for level, kind, value in ancillary:
+                if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING and len(value) >= _TIMESPEC.size:
+                    seconds, nanoseconds = _TIMESPEC.unpack_from(value)
+                    found = (mono - (real - seconds * 1_000_000_000 - nanoseconds)) / 1e9
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, 0)
+        return found
 
     def _set_timeout(self, timeout: float | None) -> None:
         if timeout != self._timeout:
