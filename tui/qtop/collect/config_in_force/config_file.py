@@ -92,6 +92,8 @@ def load(data: bytes) -> object:
     except UnicodeDecodeError:
         raise ValueError("it is not text") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        if "nesting depth" in str(getattr(error, "problem", "")):  # libyaml's own limit, which its scanner meets first
+            raise _TooMuch from None
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else type(error).__name__
         raise ValueError(where) from None
