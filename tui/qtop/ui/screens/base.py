@@ -18,6 +18,7 @@ from qtop.ui.look import Look
 from qtop.ui.panels.findings import verdict_line
 from qtop.ui.panels.header import Key, Status, header_line, key_line
 from qtop.ui.panels.probe import ProbeState
+from qtop.ui.spans import SpanCompositor
 from qtop.ui.steady import Calm
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class MainScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._compositor = SpanCompositor()
         self._calm = Calm()
 
     @property
