@@ -212,6 +212,58 @@ async def _silent(wire: Wire) -> None:
     await wire.end()
 
 
+async def _tgi(wire: Wire) -> None:
+    """Text Generation Inference without its OpenAI routes."""
+    if not wire.seen.path.endswith("/generate_stream"):
+        await wire.refuse(404, b"")
+        return
+    await wire.begin()
+    for at, text in enumerate(TOKENS):
+        last = at == len(TOKENS) - 1
+        details = {"finish_reason": "length", "generated_tokens": len(TOKENS), "input_length": 9, "seed": None}
+        token = {"id": at, "text": text, "logprob": -0.1, "special": False}
+        whole = "".join(TOKENS) if last else None
+        event = {"index": at + 1, "token": token, "generated_text": whole, "details": details if last else None}
+        await wire.event(event)
+        await asyncio.sleep(GAP_S)
+    await wire.end()
+
+
+async def _generate(wire: Wire, end: bytes) -> None:
+    """vLLM's demo server, which says all again in every event."""
+    if not wire.seen.path.endswith("/generate"):
+        await wire.refuse(404, {"detail": "Not Found"})
+        return
+    await wire.begin()
+    text = wire.seen.body["prompt"]
+    for piece in TOKENS:
+        text += piece
+        await wire.raw(json.dumps({"text": [text]}).encode() + end)
+        await asyncio.sleep(GAP_S)
+    await wire.end()
+
+
+async def _generate_nul(wire: Wire) -> None:
+    await _generate(wire, b"\0")
+
+
+async def _generate_lines(wire: Wire) -> None:
+    await _generate(wire, b"\n")
+
+
+async def _timed(wire: Wire) -> None:
+    """A vLLM with --enable-per-request-metrics: the last chunk carries the request's times."""
+    await wire.begin()
+    for text in TOKENS:
+        await wire.token(text)
+    await wire.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
+    times = {"time_to_first_token_ms": 12.5, "generation_time_ms": 25.0, "queue_time_ms": 0.5, "mean_itl_ms": 5.0}
+    usage = {"prompt_tokens": 9, "completion_tokens": len(TOKENS)}
+    await wire.event({"choices": [], "usage": usage, "metrics": times})
+    await wire.event("[DONE]")
+    await wire.end()
+
+
 _MANNERS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "ok": Wire.whole,
     "forever": _forever,
@@ -236,6 +288,10 @@ _MANNERS: dict[str, Callable[[Wire], Awaitable[None]]] = {
     "piece": _piece,
     "linger": _linger,
     "silent": _silent,
+    "tgi": _tgi,
+    "generate_nul": _generate_nul,
+    "generate_lines": _generate_lines,
+    "timed": _timed,
 }
 
 
@@ -245,6 +301,10 @@ class SseServer:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
+        self.now = 0
+        """Answers under way."""
+        self.most = 0
+        """The most of them at a time."""
         self.dropped = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -303,6 +363,14 @@ class SseServer:
             writer.close()
 
     async def _answer(self, wire: Wire, reader: asyncio.StreamReader) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await self._watched(wire, reader)
+        finally:
+            self.now -= 1
+
+    async def _watched(self, wire: Wire, reader: asyncio.StreamReader) -> None:
         answer = asyncio.ensure_future(_MANNERS[wire.seen.path.split("/")[1]](wire))
         gone = asyncio.ensure_future(_gone(reader))
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -353,6 +353,61 @@ def test_the_real_server_through_every_verb_that_looks(llama_server: DemoServer)
     assert asked.returncode == EXIT_OK and result["ttft_ms"] > 0 and "sending 1 request" in asked.stderr
 
 
+def test_many_test_prompts_and_what_the_real_server_did_meanwhile(llama_server: DemoServer) -> None:
+    asked = run(
+        "probe", "--json", "--max-tokens", "8", "--requests", "10", "--concurrency", "2", "--url", llama_server.url
+    )
+    made = document(asked)
+    assert asked.returncode == EXIT_OK, asked.stderr
+    assert (made["completed"], made["failed"], made["summary"]["ok"]) == (10, 0, 10)
+    assert made["total_output_tokens"] == sum(one["completion_tokens"] for one in made["results"])
+    assert made["self_check"]["stamps"] == "kernel"
+    assert made["summary"]["ttft_ms"]["p50_low"] <= made["summary"]["ttft_ms"]["p50"]
+    stages = {stage["name"]: stage["ms"] for stage in made["server"]["waterfall"]["stages"]}
+    assert stages["prefill"] > 0 and stages["decode"] > 0 and stages["client"] >= 0
+    # With one stream, what the server counts and what the client saw are of one size.
+    alone = document(run("probe", "--json", "--max-tokens", "8", "--requests", "8", "--url", llama_server.url))
+    stages = {stage["name"]: stage["ms"] for stage in alone["server"]["waterfall"]["stages"]}
+    assert stages["decode"] == pytest.approx(alone["mean_e2el_ms"] - alone["mean_ttft_ms"], rel=0.6)
+    assert stages["prefill"] == pytest.approx(alone["mean_ttft_ms"], rel=0.6)
+
+
+def test_prompts_of_a_certain_length_are_as_long_as_asked_for(llama_server: DemoServer) -> None:
+    (result,) = document(run("probe", "--json", "--max-tokens", "2", "--prompt", "1k", "--url", llama_server.url))[
+        "results"
+    ]
+    assert result["ok"] and 980 <= result["prompt_tokens"] <= 1080
+    refused = run("probe", "--max-tokens", "2", "--prompt", "32k", "--url", llama_server.url)
+    assert refused.returncode == EXIT_USAGE and "do not fit" in refused.stderr
+
+
+def test_the_acceptance_test_and_its_baseline(llama_server: DemoServer, tmp_path: Path) -> None:
+    first = run("check", "--json", "--max-tokens", "4", "--url", llama_server.url)
+    made = document(first)
+    assert first.returncode == EXIT_OK and made["passed"] is True, first.stderr
+    assert {line["name"]: line["passed"] for line in made["lines"]} == {
+        "requests": True, "errors": True, "time-outs": True, "TTFT p50": None, "E2E p90": None
+    }  # fmt: skip
+    assert "no roofline" in made["lines"][-1]["why"]
+    assert all(one["completion_tokens"] == 4 for one in made["results"])  # ignore_eos: all of one length
+    before = tmp_path / "before.json"
+    before.write_text(first.stdout)
+    again = run("check", "--max-tokens", "4", "--url", llama_server.url, "--baseline", str(before))
+    assert "against the baseline:" in again.stdout and again.returncode in (EXIT_OK, EXIT_FINDING)
+    # The same results ten times as fast: now it is worse, and says so with its exit code.
+    for one in made["results"]:
+        one["ttft_ms"] /= 10
+    before.write_text(json.dumps(made))
+    worse = run("check", "--max-tokens", "4", "--url", llama_server.url, "--baseline", str(before))
+    assert (
+        worse.returncode == EXIT_FINDING
+        and "worse" in worse.stdout
+        and worse.stdout.endswith("FAILED (TTFT p50, E2E p90 not judged)\n")
+    )
+    other = run("check", "--max-tokens", "5", "--url", llama_server.url, "--baseline", str(before))
+    assert other.returncode == EXIT_USAGE and "another test" in other.stderr
+
+
 def test_a_long_interval_is_for_screens_and_recordings(server: Spawned) -> None:
     # Within the patience of ``run``, which is less than the three minutes that three readings would take.
     made = document(run("snapshot", "--interval", "60", "--url", server.url))

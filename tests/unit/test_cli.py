@@ -36,8 +36,21 @@ from qtop.verbs.live import Signals, orderly_signals, print_json
 
 (_SUB,) = [one for one in build_parser()._actions if isinstance(one, argparse._SubParsersAction)]
 VERBS = tuple(_SUB.choices)
-PROMISED = {"snapshot", "doctor", "record", "replay", "probe", "actions", "apply", "undo", "journal", "rules", "demo"}
-NEEDS_SERVER = ("probe", "actions", "apply cpu-affinity", "doctor", "snapshot", "record -o x.qtop")
+PROMISED = {
+    "snapshot",
+    "doctor",
+    "record",
+    "replay",
+    "probe",
+    "check",
+    "actions",
+    "apply",
+    "undo",
+    "journal",
+    "rules",
+    "demo",
+}
+NEEDS_SERVER = ("probe", "check", "actions", "apply cpu-affinity", "doctor", "snapshot", "record -o x.qtop")
 NOBODY_THERE = "127.0.0.1:1"
 
 
@@ -145,8 +158,17 @@ def test_no_verb_of_the_interface_is_missing() -> None:
         ["--pid", "²", "doctor"],
         ["--pid", "9" * 5000, "doctor"],
         ["probe", "--max-tokens", "0"],
-        ["probe", "--max-tokens", "5000"],
-        ["probe", "--requests", "1001"],
+        ["probe", "--max-tokens", "1000001"],
+        ["probe", "--requests", "100001"],
+        ["probe", "--requests", "0"],
+        ["probe", "--rate", "0"],
+        ["probe", "--rate", "nan"],
+        ["probe", "--concurrency", "0"],
+        ["probe", "--concurrency", "1025"],
+        ["probe", "--seconds", "-1"],
+        ["probe", "--warmup", "x"],
+        ["probe", "--goodput"],
+        ["check", "--requests", "x"],
         ["replay"],
         ["replay", "x", "--speed", "0"],
         ["record"],
@@ -173,6 +195,10 @@ def test_a_usage_error_is_one_line_and_2(words: list[str], capsys: pytest.Captur
         ["doctor", "--url", "http://127.0.0.1:1", "--pid", "5"],
         ["doctor", "--url", NOBODY_THERE, "--api-key-file", "missing"],
         ["doctor", "--url", "https://127.0.0.1:1", "--ca", "missing.pem"],
+        ["probe", "--url", NOBODY_THERE, "--goodput", "speed:3"],
+        ["probe", "--url", NOBODY_THERE, "--goodput", "ttft:soon"],
+        ["check", "--url", NOBODY_THERE, "--requests", "19"],
+        ["check", "--url", NOBODY_THERE, "--baseline", "missing.json"],
     ],
 )
 def test_an_input_error_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,12 +11,11 @@ from rich.cells import cell_len
 from tests.fakes.trials import result, trial, window
 
 from qtop.errors import QtopError
+from qtop.probe.choice import MARGIN, MOST_BYTES, read_prompt
 from qtop.probe.messages import ProbeEvent
-from qtop.probe.prompt_file import MOST_BYTES, read_prompt
 from qtop.probe.prompts import BY_NAME, CHINESE
 from qtop.probe.selfcheck import SelfCheck
-from qtop.sample import Absent, Why
-from qtop.ui.form import MARGIN, OWN, Form
+from qtop.ui.form import OWN, Form
 from qtop.ui.look import Line, choose
 from qtop.ui.panels.histogram import GapCounts, histogram_lines
 from qtop.ui.panels.probe_form import form_lines, line_of
@@ -116,19 +115,19 @@ def test_up_and_down_stop_at_both_ends() -> None:
 
 
 def test_long_prompts_need_to_know_what_fits() -> None:
-    form = Form(prompt="max", output=100, limit=8192)
+    form = Form(prompt="max", output=100, context=8192)
     assert form.fill == 8192 - 100 - MARGIN
     assert "8 028 tokens" in form_text(form)
-    form.limit = Absent(Why.UNSUPPORTED, "not told")
+    form.context = None
     with pytest.raises(QtopError, match="does not say how long a prompt may be"):
         form.asks()
     form.prompt = "8k"
     assert form.asks()["fill"] == 8192, "where nobody says what fits, the server may"
-    form.limit = 8192
-    with pytest.raises(QtopError, match="8k does not fit: this server takes 8 192 tokens, prompt and output together"):
+    form.context = 8192
+    with pytest.raises(QtopError, match="8192 tokens and 100 of answer do not fit: this server takes 8192"):
         form.asks()
     form.prompt, form.output = "max", 8190
-    with pytest.raises(QtopError, match="does not fit"):
+    with pytest.raises(QtopError, match="leave no room"):
         form.asks()
     form.prompt = OWN
     with pytest.raises(QtopError, match="e types one"):

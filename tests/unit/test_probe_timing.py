@@ -175,3 +175,23 @@ def test_no_event_however_odd_is_an_exception(value: object) -> None:
     answer.take([SseEvent(msgspec.json.encode(value).decode()), SseEvent("not json"), SseEvent("{")], 1.0)
     answer.take([SseEvent("[DONE]")], 2.0)
     assert answer.whole or answer.error is not None
+
+
+def test_gaps_of_tokens_that_were_read_late_and_together_are_left_out() -> None:
+    # Tokens every 100 ms; those at 0.2 and 0.3 were read with the one at 0.4 and have its stamp.
+    late = stamps(10.1, 10.4, 10.4, 10.4, 10.5, 10.6, end=10.6)
+    seen = msgspec.structs.replace(late, merged=(10.4,))
+    result = measure(seen, usage=Usage(1, 6), finish_reason="length")
+    assert result.gaps_ms == (100, 100)
+    assert result.merged == 3 and "3 of 5 gaps" in result.notes["merged"]
+    assert result.tpot_ms == 100  # from first to last: what was lost in between does not matter
+    # A server that sends several at once is another matter: that is how they came.
+    together = measure(late, usage=Usage(1, 6), finish_reason="length")
+    assert together.gaps_ms == (300, 0, 0, 100, 100) and together.merged == 0
+
+
+def test_a_first_token_that_was_read_late_with_the_next_has_no_ttft() -> None:
+    late = msgspec.structs.replace(stamps(10.4, 10.4, 10.5, 10.6, end=10.6), merged=(10.4,))
+    result = measure(late, usage=Usage(1, 4), finish_reason="length")
+    assert result.ttft_ms is None and result.ttft_due_ms is None and "lost" in result.notes["ttft_ms"]
+    assert result.ok and result.e2e_ms == 600

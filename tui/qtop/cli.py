@@ -106,7 +106,54 @@ def _count(text: str) -> int:
 
 
 def _tokens(text: str) -> int:
-    return _whole(text, 4096)
+    return _whole(text, 1_000_000)
+
+
+def _requests(text: str) -> int:
+    return _whole(text, 100_000)
+
+
+def _streams(text: str) -> int:
+    return _whole(text, 1024)
+
+
+def _warmup(text: str) -> int:
+    return 0 if text == "0" else _whole(text, 1024)
+
+
+def _seed(text: str) -> int:
+    return 0 if text == "0" else _whole(text, 2**31)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 10_000.0:
+        raise argparse.ArgumentTypeError(f"must be 0.001 to 10000 requests a second, not {text}")
+    return value
+
+
+def _test_options(one: argparse.ArgumentParser, requests: str, tokens: str) -> None:
+    """What the verbs that send test prompts share."""
+    one.add_argument(
+        "--prompt", metavar="TEXT", help="a text, @FILE, or one of en, zh, code, reasoning, 1k, 8k, 32k, max"
+    )
+    one.add_argument("--max-tokens", type=_tokens, default=None, metavar="N", help=tokens)
+    one.add_argument("--requests", type=_requests, default=None, metavar="N", help=requests)
+    one.add_argument(
+        "--rate", type=_rate, metavar="R", help="requests a second, at instants fixed beforehand (Poisson)"
+    )
+    one.add_argument(
+        "--concurrency", type=_streams, metavar="C", help="streams at a time (1); with --rate: at most so many"
+    )
+    one.add_argument("--warmup", type=_warmup, metavar="N", help="first requests that do not count (a few, if several)")
+    one.add_argument("--seed", type=_seed, metavar="N", help="of the schedule (0)")
+    one.add_argument(
+        "--timeout", type=_seconds, default=120.0, metavar="S", help="seconds that one request may take (120)"
+    )
+    one.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -146,11 +193,19 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE")
     one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
     one.add_argument("--force", action="store_true", help="overwrite OUT")
-    one = verb("probe", "stream a test prompt and time it")
-    one.add_argument("--prompt", metavar="TEXT", help="a text of your own (default: a short built-in one)")
-    one.add_argument("--max-tokens", type=_tokens, default=None, metavar="N", help="tokens to generate at most (64)")
-    one.add_argument("--requests", type=_count, default=1, metavar="N", help="how many, one after the other (1)")
-    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("probe", "stream test prompts and time them")
+    _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
+    one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
+    one.add_argument("--seconds", type=_seconds, metavar="S", help="send nothing new after so long")
+    one.add_argument(
+        "--goodput", nargs="+", metavar="NAME:MS", help="count what meets ttft:MS, tpot:MS, e2e:MS (TTFT from due)"
+    )
+    one.add_argument("--csv", action="store_true", help="print a line a request")
+    one = verb("check", "the acceptance test: is this server as fast as its hardware allows")
+    _test_options(one, requests="how many, at least 20 (20)", tokens="tokens of each answer (256)")
+    one.add_argument(
+        "--baseline", metavar="FILE", help="compare with an earlier result of check --json or probe --json"
+    )
     one = verb("actions", "what could be changed now, without changing it")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("apply", "change a setting live: measured, kept if better, else put back")
@@ -247,6 +302,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.probe import probe
 
         return probe(args, settings)
+    if verb == "check":
+        from qtop.verbs.check import check
+
+        return check(args, settings)
     if verb in ("actions", "apply", "undo", "journal"):
         from qtop.verbs import change
 

@@ -198,6 +198,12 @@ class Session:
             **more,
         )
 
+    def context(self) -> int | None:
+        """What the attached server takes, prompt and answer together, in tokens; None where it does not tell."""
+        frame = self.latest.frame if self.latest is not None else None
+        server = frame.server if frame is not None else None
+        return _whole(server.max_model_len) if isinstance(server, ServerInfo) else None
+
     def probe_plan(self, request: ProbeRequest) -> tuple[str, str | None]:
         """What a test prompt will send, and a warning when the server is saturated already."""
         from qtop.probe.runner import plan_text
@@ -224,8 +230,9 @@ class Session:
         def heard(event: ProbeEvent) -> None:
             if event.kind == "started" and not event.warmup:
                 watch.begin(event.t)
-            elif event.kind == "done" and event.result is not None:
+            elif event.kind == "end":
                 watch.end(event.t)
+            elif event.kind == "done" and event.result is not None:
                 self._count(event.result)
                 self.note("probe", msgspec.to_builtins(event.result))
             on_event(event)

@@ -8,6 +8,7 @@ waterfall.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import fsum, inf
@@ -20,6 +21,8 @@ from qtop.model.waterfall import waterfall
 from qtop.probe.timing import ProbeResult
 from qtop.sample import NOT_YET, Absent, EngineSample, Reading, Sample, ServerInfo, Why
 
+EARLY = 8
+"""Scrapes kept before the beginning is known."""
 STRANGERS = 0.02
 """Share of other clients' requests in a window from which its means are no longer those of the test."""
 
@@ -58,7 +61,9 @@ class Watch:
         self._lock = threading.Lock()
         self._fresh = threading.Condition(self._lock)
         self._engine = "unknown"
-        self._before: EngineSample | None = None if isinstance(engine, Absent) else engine
+        # Events come a moment late: which scrape was the last before the beginning shows only then.
+        self._early: deque[EngineSample] = deque(() if isinstance(engine, Absent) else (engine,), EARLY)
+        self._before: EngineSample | None = None
         self._after: EngineSample | None = None
         self._begin: float | None = None
         self._end: float | None = None
@@ -72,10 +77,12 @@ class Watch:
     def begin(self, t: float) -> None:
         """The first request that counts was sent."""
         with self._lock:
-            self._begin = t if self._begin is None else self._begin
+            if self._begin is None:
+                self._begin = t
+                self._before = next((one for one in reversed(self._early) if one.at <= t), None)
 
     def end(self, t: float) -> None:
-        """The last one ended."""
+        """All have ended."""
         with self._lock:
             self._end = t
 
@@ -91,7 +98,9 @@ class Watch:
                 self._note(frame, findings)
             if isinstance(engine, Absent):
                 self._broken = str(engine)
-            elif self._begin is None or engine.at <= self._begin:
+            elif self._begin is None:
+                self._early.append(engine)
+            elif engine.at <= self._begin:
                 self._before, self._broken = engine, ""
             elif self._end is not None and engine.at - engine.scrape_ms / 1000 >= self._end:
                 self._after = engine
@@ -145,14 +154,22 @@ def _joined(fall: Waterfall | Absent, good: Sequence[ProbeResult], others: Readi
     network: Reading[float] = fall.ttft_ms
     if not isinstance(fall.ttft_ms, Absent) and ttfts:
         network = max(0.0, fsum(ttfts) / len(ttfts) - fall.ttft_ms)
+    n = len(good)
+    stages_of = fall.stages
     why = ""
-    if isinstance(others, Absent):
+    if isinstance(fall.finished, Absent) and fall.why.startswith("sums"):  # llama.cpp: no other number of requests
+        stages_of = tuple(
+            stage if isinstance(stage.ms, Absent) else Stage(stage.name, stage.ms / n, f"{stage.source} ÷ {n} requests")
+            for stage in fall.stages
+        )
+        why = "the server counts no single requests: other clients' time, if any, is in these means"
+    elif isinstance(others, Absent):
         why = fall.why or str(others)
     elif others > STRANGERS * len(good):
         why = f"{others:.0f} requests of other clients are in these means"
     stages = (
         Stage("client", queue, "t_send − t_due of the test"),
         Stage("network", network, "client TTFT − server TTFT"),
-        *(stage for stage in fall.stages if stage.name != "client"),
+        *(stage for stage in stages_of if stage.name != "client"),
     )
     return replace(fall, stages=stages, trusted=not why, why=why)

@@ -99,6 +99,29 @@ def present(frame: Frame) -> Roofline:
     return Roofline(tok_s, min(1.0, read / peak))
 
 
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the bound of a test rests on."""
+
+    shape: Shape
+    bandwidth: float
+    """Bytes a second of the server's GPUs together."""
+    copies: int
+    gpu: str
+    """The first GPU's name."""
+
+
+def hardware(frame: Frame) -> Hardware | Absent:
+    """Model and memory bandwidth of the server, where both are known."""
+    found = _known(frame)
+    if isinstance(found, Absent):
+        return found
+    shape, peak, _, copies = found
+    gpus = gpus_of_server(frame.gpus) if not isinstance(frame.gpus, Absent) else ()
+    name = gpus[0].name if gpus and isinstance(gpus[0].name, str) else "GPU"
+    return Hardware(shape, peak, copies, name)
+
+
 def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
     """Shape, bytes a second of the server's GPUs together, the engine, and copies of the weights."""
     server, engine = frame.server, frame.engine

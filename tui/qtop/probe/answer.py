@@ -32,6 +32,8 @@ class Answer:
         self._prompt = prompt
         self._so_far: str | None = None
         self.events: list[float] = []
+        self.merged: set[float] = set()
+        """Stamps of reads in which several events were found although they came one after the other."""
         self.silent: list[float] = []
         self.t_first_output: float | None = None
         self.t_done: float | None = None
@@ -51,9 +53,11 @@ class Answer:
         """Whether the answer came to its end."""
         return self.t_done is not None or self.finish_reason is not None
 
-    def take(self, events: Sequence[SseEvent], t: float) -> list[Delta]:
-        """The text in events that were read at monotonic second ``t``."""
+    def take(self, events: Sequence[SseEvent], t: float, late: bool = False) -> list[Delta]:
+        """The text in events that were read at monotonic second ``t``; ``late``: they may have come one after the other
+        before they were read, so that the stamp is true of the last of them only."""
         deltas: list[Delta] = []
+        begun = len(self.events)
         for event in events:
             if self.t_done is not None or self.error is not None:
                 break
@@ -67,6 +71,8 @@ class Answer:
                 continue
             if isinstance(chunk, dict):
                 self._chunk(chunk, event.event, t, deltas)
+        if late and len(self.events) - begun > 1:
+            self.merged.add(t)
         return deltas
 
     def _chunk(self, chunk: dict[str, Any], event: str, t: float, deltas: list[Delta]) -> None:

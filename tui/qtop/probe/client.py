@@ -28,10 +28,13 @@ from qtop.probe.guard import Guard, Watchdog
 from qtop.probe.messages import ProbeRequest
 from qtop.probe.prompts import tagged
 from qtop.probe.protocol import DIALECTS, Dialect, Wanted
-from qtop.probe.timing import ProbeResult, Reading, Stamps, measure
+from qtop.probe.run_queue import RunQueue
+from qtop.probe.timing import OWN_SHARE, ProbeResult, Reading, Stamps, measure
 from qtop.probe.wire import StampedStream, StampedTransport
 
 CONNECT_S = 10.0
+LATE_S = 0.001
+"""A reader that waited longer for a CPU may have found two tokens where it would have found one."""
 MAX_ERROR_BODY = 64 * 1024
 
 OnDelta = Callable[[Delta], None]
@@ -191,9 +194,11 @@ class _Attempt:
         self._connect_ms: float | None = None
         self._t_last = t_due
         self._ended = False
+        self._send_s = 0.0
         self._lag = 0.0
         self._by_kernel = True
-        self._waited = _run_queue_ns()
+        self._queue = RunQueue()
+        self._waited = self._waited_last = self._queue.waited_ns()
         self._answer = Answer(prompt)
         self.guard = Guard(request.stall_s, request.timeout_s, time.monotonic())
 
@@ -209,6 +214,7 @@ class _Attempt:
             stamped = stream if isinstance(stream, StampedStream) else None
             if stamped is not None and stamped.sent_at is not None:
                 self._sent(stamped.sent_at)
+                self._send_s = stamped.send_s
             if not response.is_success:
                 return response.status_code, refusal.body_message(_at_most(response.iter_bytes(), MAX_ERROR_BODY))
             self._read(response, stamped, on_delta)
@@ -236,7 +242,7 @@ class _Attempt:
         try:
             for chunk in chunks:
                 t = self._stamp(stamped)
-                for delta in answer.take(framer.feed(chunk), t):
+                for delta in answer.take(framer.feed(chunk), t, self._late(stamped)):
                     guard.token(t)
                     on_delta(delta)
                 if answer.error is not None:
@@ -260,6 +266,14 @@ class _Attempt:
             self._t_last = max(self._t_last, stamped.stamp)
             self._lag = max(self._lag, stamped.lag_s)
         return self._t_last
+
+    def _late(self, stamped: StampedStream | None) -> bool:
+        """Whether qtop came late to the read at hand: it had other things to do, or waited for a CPU."""
+        waited = self._queue.waited_ns()
+        before, self._waited_last = self._waited_last, waited
+        if stamped is None or not stamped.by_kernel:
+            return False
+        return stamped.behind or (waited is not None and before is not None and waited - before > LATE_S * 1e9)
 
     def result(self, notes: dict[str, str]) -> ProbeResult:
         """The figures of a stream that was read to its end, whatever that end was."""
@@ -292,11 +306,14 @@ class _Attempt:
 
     def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:
         answer = self._answer
-        waited = _run_queue_ns()
+        waited = self._queue.waited_ns()
+        self._queue.close()
         wait_ms = None
         if waited is not None and self._waited is not None:
             wait_ms = round((waited - self._waited) / 1e6, 3)
         sent = self._t_send if self._t_send is not None else self._t_due
+        if answer.events and self._send_s > OWN_SHARE * (answer.events[0] - sent):
+            notes = {**notes, "t_send": f"handing the request over took {self._send_s * 1000:.1f} ms, which TTFT holds"}
         stamps = Stamps(
             t_due=self._t_due,
             t_send=sent,
@@ -304,6 +321,7 @@ class _Attempt:
             events=tuple(answer.events),
             silent=tuple(answer.silent),
             t_first_output=answer.t_first_output,
+            merged=tuple(sorted(answer.merged)),
         )
         return measure(
             stamps,
@@ -363,11 +381,3 @@ def _has_proxy(url: str) -> bool:
 def _no_tls() -> ssl.SSLContext:
     # httpx loads its certificates (tens of ms) even for plain http unless it is given a context.
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _run_queue_ns() -> int | None:
-    """Nanoseconds this thread has waited for a CPU since it began (second field of /proc/thread-self/schedstat)."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None

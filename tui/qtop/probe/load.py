@@ -52,6 +52,7 @@ class Load:
         """Warm up, then send what counts and wait for the end of all of it. Raises QtopError if nothing can be sent."""
         request = self._request
         self._warm_up()
+        time.sleep(request.pause_s)
         # A collection in the middle of a stream is a gap that the server has no part in. One stream at a time leaves
         # room between two requests; with several it is the kernel's stamps that keep it out of the figures.
         gc.collect()

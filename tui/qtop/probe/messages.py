@@ -38,6 +38,8 @@ class ProbeRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Requests a second on the mean; 0: as fast as ``concurrency`` streams allow."""
     seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
     """Send nothing new after so long; 0: no such limit."""
+    pause_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    """Between warming up and what counts, so that whoever watches the server can read it in between."""
     seed: int = 0
     """Of the schedule: the same seed gives the same instants."""
     fill: Annotated[int, Meta(ge=0, le=10_000_000)] = 0

@@ -201,8 +201,19 @@ def plan_text(
     ``running`` and ``waiting`` are requests in the server now, ``cap`` how many it runs at a time; None where unknown.
     """
     n = request.requests + request.warmup
-    tokens = f"{n * request.max_tokens:,}".replace(",", " ")
-    line = f"{n} request{'' if n == 1 else 's'}, up to {tokens} tokens"
+    if request.seconds and request.requests > request.seconds * (request.rate or 1000.0):
+        # More than fit: it is the time that ends the test.
+        line = f"requests for {request.seconds:g} s, up to {_grouped(request.max_tokens)} tokens each"
+    else:
+        line = f"{n} request{'' if n == 1 else 's'}, up to {_grouped(n * request.max_tokens)} tokens"
+        if request.seconds:
+            line += f", for at most {request.seconds:g} s"
+    if request.rate:
+        line += f", {request.rate:g} a second"
+    if request.concurrency > 1:
+        line += f", {request.concurrency} at a time"
+    if request.fill:
+        line += f", each with a prompt of {_grouped(request.fill)} tokens"
     if request.warmup:
         line += f"; the first {'one does' if request.warmup == 1 else f'{request.warmup} do'} not count"
     if waiting:
@@ -211,6 +222,10 @@ def plan_text(
     if running is not None and cap is not None and cap > 0 and running >= cap:
         return line, f"the server already runs {running} of {cap} requests: the test would have to wait for a place"
     return line, None
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
 
 
 def _environment() -> dict[str, str]:

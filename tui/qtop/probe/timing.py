@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -36,6 +35,8 @@ class Stamps(msgspec.Struct, frozen=True):
     up a whole character yet."""
     t_first_output: float | None = None
     """First delta that is not reasoning."""
+    merged: tuple[float, ...] = ()
+    """Stamps of reads that came late and found several events: true of the last of them, the others' are lost."""
 
     @property
     def t_first(self) -> float | None:
@@ -141,6 +142,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     """The path that answered."""
     server: ServerTimes | None = None
+    merged: int = 0
+    """Gaps that are left out because several tokens were read at once, late: their own stamps are lost."""
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -192,6 +195,9 @@ def measure(
     ttft = _ms(stamps.t_send, t_first)
     if ttft is None:
         why["ttft_ms"] = nothing
+    elif t_first in stamps.merged and stamps.events[1:2] == (t_first,):
+        ttft = None
+        why["ttft_ms"] = "the first tokens were read together, late: the stamp of the first is lost"
     ttfo = _ms(stamps.t_send, stamps.t_first_output)
     if ttfo is None:
         why["ttfo_ms"] = "the answer ended while it was still reasoning" if stamps.events else nothing
@@ -200,7 +206,14 @@ def measure(
         why["e2e_ms"] = error
 
     output, kind = _output_events(stamps, tokens, finish_reason, why)
-    gaps = tuple(_round((b - a) * 1000) for a, b in pairwise(output))
+    # Between events that were read late and together lie gaps that nobody saw: the one before the first of them is too
+    # long by what the others are too short. All of them are left out.
+    lost = frozenset(stamps.merged)
+    pairs = [(a, b, c) for a, b, c in zip(output, output[1:], [*output[2:], None], strict=False)]
+    gaps = tuple(_round((b - a) * 1000) for a, b, c in pairs if not (b in lost and b in (a, c)))
+    unseen = len(pairs) - len(gaps)
+    if unseen:
+        why["merged"] = f"{unseen} of {len(pairs)} gaps were not seen: the prober read several tokens at once"
     summary = summarise(gaps)
     _note_gaps(summary, gaps, why)
 
@@ -252,11 +265,12 @@ def measure(
         ended=started + max(0.0, stamps.t_end - stamps.t_send),
         stamps="kernel" if by_kernel else "user",
         read_lag_ms=_round(reading.lag_s * 1000) if reading is not None and by_kernel else None,
-        ttft_due_ms=_ms(stamps.t_due, t_first),
+        ttft_due_ms=None if ttft is None else _ms(stamps.t_due, t_first),
         timed_out=timed_out,
         endpoint=endpoint,
         server=server,
         i=i,
+        merged=unseen,
     )
 
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from qtop.errors import QtopError
+from qtop.probe.choice import chosen
 from qtop.probe.messages import MOST_AT_ONCE
 from qtop.probe.prompts import BY_NAME, PRESETS, Preset
-from qtop.sample import NOT_YET, Absent, Reading
-from qtop.units import number
 
-MARGIN = 64
-"""Tokens left free for the chat template and the tag when a prompt is as long as fits."""
 OWN: Final = "own"
 """The choice of a text of the user's."""
 
@@ -78,8 +75,8 @@ class Form:
     at: int = 0
     typed: str = ""
     """Digits of a number that is being typed."""
-    limit: Reading[int] = NOT_YET
-    """Tokens that a request may have on this server, prompt and output together."""
+    context: int | None = None
+    """Tokens that a request may have on this server, prompt and output together; None where it does not tell."""
 
     @classmethod
     def of(cls, prompt: str, max_tokens: int) -> Form:
@@ -153,17 +150,7 @@ class Form:
     @property
     def fill(self) -> int:
         """Tokens that the prompt is lengthened to; 0: as it is. QtopError where they do not fit or nobody knows."""
-        preset = self.preset
-        if preset is None or not (preset.fill or preset.fits):
-            return 0
-        room = None if isinstance(self.limit, Absent) else self.limit - int(self.output) - MARGIN
-        if preset.fits and room is None:
-            raise QtopError("this server does not say how long a prompt may be", "Choose 1k, 8k or 32k.")
-        if room is not None and room < max(1, preset.fill):
-            raise QtopError(
-                f"{preset.name} does not fit: this server takes {number(self.limit)} tokens, prompt and output together"
-            )
-        return preset.fill or room or 0
+        return chosen(self.prompt, int(self.output), self.context).fill if self.preset is not None else 0
 
     def asks(self) -> dict[str, Any]:
         """Arguments of Session.probe_request; QtopError with one line where these choices cannot be sent."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from qtop.errors import QtopError
 from qtop.probe.messages import ProbeEvent, ProbeRequest
-from qtop.sample import NOT_YET, ServerInfo
 from qtop.ui.commands import in_background
 from qtop.ui.form import Form
 from qtop.ui.trials import Asked, ProbeState, Trial
@@ -51,9 +50,7 @@ class Probing:
 
     def request(self) -> ProbeRequest:
         """The request that the form asks for; QtopError with one line where it cannot be sent."""
-        shown = self._app.session.latest
-        server = shown.frame.server if shown is not None else None
-        self.form.limit = server.max_model_len if isinstance(server, ServerInfo) else NOT_YET
+        self.form.context = self._app.session.context()
         return self._app.session.probe_request(**self.form.asks())
 
     def plan(self) -> tuple[str, str]:

@@ -1,62 +1,79 @@
-"""The verb probe: one or a few test prompts, streamed and timed."""
+"""The verb probe: test prompts, one or many, streamed and timed."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-import msgspec
-
 from qtop.config import Settings
-from qtop.errors import EXIT_FINDING, EXIT_OK
-from qtop.probe.messages import ProbeEvent
-from qtop.probe.prompts import PROMPTS
-from qtop.probe.runner import run_probe
-from qtop.report.documents import SCHEMA
+from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError
+from qtop.probe.summary import Objective, summarise_all
 from qtop.report.figures import probe_line
+from qtop.report.probe_documents import probe_csv, probe_document
+from qtop.report.probe_text import summary_lines, window_lines
 from qtop.session import require_latest
 from qtop.verbs.live import live_session, print_json
 from qtop.verbs.terminal import say
+from qtop.verbs.testing import Outcome, request_of, run_test
+
+_LIMITS = {"ttft": "ttft_ms", "tpot": "tpot_ms", "e2e": "e2e_ms", "e2el": "e2e_ms"}
 
 
-def prompt_text(name: str) -> str:
-    """A built-in prompt by its name, or the text itself."""
-    return PROMPTS.get(name, name)
+def objective_of(words: list[str] | None) -> Objective | None:
+    """``["ttft:300", "tpot:50"]`` as an objective, ms; None where nothing is asked for."""
+    if not words:
+        return None
+    fields: dict[str, float] = {}
+    for word in words:
+        name, _, limit = word.partition(":")
+        try:
+            value = float(limit)
+        except ValueError:
+            value = 0.0
+        if name.lower() not in _LIMITS or not 0 < value < 1e9:
+            raise QtopError(f"{word!r} is no objective", "Give for example --goodput ttft:300 tpot:50 e2e:5000 (ms).")
+        fields[_LIMITS[name.lower()]] = value
+    return Objective(**fields)
 
 
 def probe(args: argparse.Namespace, settings: Settings) -> int:
-    """Say what will be sent, send it, print the figures (text goes to standard output unless ``--json``)."""
+    """Say what will be sent, send it, print the figures (text goes to standard output unless ``--json``, ``--csv``)."""
+    objective = objective_of(args.goodput)
     with live_session(args, settings) as session:
         seen = require_latest(session)
         session.wait(seen.seq, 3.0)
-        request = session.probe_request(
-            prompt_text(args.prompt or settings.prompt), args.max_tokens or settings.max_tokens, args.requests
+        request = request_of(
+            args, session, args.prompt or settings.prompt, args.max_tokens or settings.max_tokens, args.requests or 1
         )
         plan, warning = session.probe_plan(request)
         say(f"sending {plan} to {request.url}")
         if warning:
             say(f"qtop: warning: {warning}")
-
-        def show(event: ProbeEvent) -> None:
-            if not args.json and event.kind == "delta":
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
-
-        results = run_probe(request, show)
-    ok = bool(results) and all(result.ok for result in results)
+        quiet = args.json or args.csv or request.requests > 1
+        outcome = run_test(session, request, None if quiet else _print)
+    summary = summarise_all(outcome.results, objective)
     if args.json:
-        print_json(
-            {
-                "schema": SCHEMA,
-                "url": request.url,
-                "model": request.model,
-                "planned": plan,
-                "warning": warning,
-                "results": [msgspec.to_builtins(result) for result in results],
-            }
-        )
-    else:
+        document = probe_document(request, outcome.results, summary, outcome.check, outcome.window)
+        print_json(document | {"planned": plan, "warning": warning})
+    elif args.csv:
+        print(probe_csv(outcome.results), end="")
+    elif request.requests == 1:
         print()
-        for result in results:
+        for result in outcome.results:
             print(probe_line(result) if result.ok else f"failed: {result.error}")
+    else:
+        print("\n".join([*summary_lines(request, summary, outcome.check), *window_lines(outcome.window)]))
+    return status(outcome)
+
+
+def status(outcome: Outcome) -> int:
+    """The exit code of a test; an interrupt is raised anew, now that what there was has been printed."""
+    if outcome.interrupted is not None:
+        raise outcome.interrupted
+    ok = bool(outcome.results) and all(result.ok for result in outcome.results)
     return EXIT_OK if ok else EXIT_FINDING
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

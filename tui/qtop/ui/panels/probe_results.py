@@ -228,6 +228,8 @@ def check_lines(look: Look, check: SelfCheck, width: int) -> list[Line]:
         parts.append(f"loop lag {check.loop_lag_p50_ms:.2f} ms")
     if check.read_lag_max_ms is not None:
         parts.append(f"read {check.read_lag_max_ms:.1f} ms late at most")
+    if check.merged:
+        parts.insert(1, f"{number(check.merged)} gaps not seen")
     text = "self-check: " + parts[0]
     for part in parts[1:]:
         if width_of(text) + width_of(part) + 2 <= width:

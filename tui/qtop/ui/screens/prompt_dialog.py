@@ -56,7 +56,7 @@ class PromptDialog(ModalScreen[Own | None]):
             self.dismiss((text, ""))
 
     def _read(self, name: str) -> None:
-        from qtop.probe.prompt_file import read_prompt
+        from qtop.probe.choice import read_prompt
         from qtop.ui.commands import in_background
 
         app = self.app
