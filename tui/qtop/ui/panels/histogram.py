@@ -88,7 +88,9 @@ def histogram_lines(
     name = f"Gaps between {'tokens' if kind == 'itl' else 'chunks'}"
     head = title(look, name if len(name) + len(note) + 4 < width else "Gaps", width, note if counts.n else "")
     room = width - LABEL
-    if median is None or height < LEAST_ROWS or room < 20:
+    if median is None:
+        return [head, (look.seg("none yet", "label"),)]
+    if height < LEAST_ROWS or room < 20:
         return [head]
     columns = counts.columns(room)
     rows = height - 4

@@ -8,6 +8,7 @@ from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.ui.trials import ProbeState
 from qtop.ui.widgets.marks import spark
+from qtop.units import milliseconds
 
 
 def probe_lines(look: Look, state: ProbeState, width: int, height: int) -> list[Line]:
@@ -45,7 +46,8 @@ def figures_of(state: ProbeState) -> str:
     if state.result is not None and state.result.ok and not state.in_flight:
         return probe_line(state.result)
     if state.ttft_ms is not None:
-        return f"TTFT {state.ttft_ms:.0f} ms   {state.tokens} tokens so far"
+        tokens = f"{state.tokens} token{'' if state.tokens == 1 else 's'}"
+        return f"TTFT {milliseconds(state.ttft_ms)}   {tokens} {'so far' if state.running else 'until it ended'}"
     return ""
 
 
