@@ -70,7 +70,7 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
             await pilot.press("enter")
             await until(pilot, lambda: app.changes.busy_text, 5.0)
             assert "cpu-affinity" in row(app, 1)
-            await pilot.press("p", "u", "1")  # none of these may disturb what is being measured
+            await pilot.press("p", "p", "o", "u", "1")  # none of these may disturb what is being measured
             others.share()
             await until(pilot, lambda: not app.changes.busy_text, 120.0, LOOK_S)
             told = message(app)

@@ -69,6 +69,8 @@ def probing(one: Terminal) -> list[psutil.Process]:
     """Press p and wait until the answer streams; the children now."""
     one.until_shows("vLLM")
     one.press("p")
+    one.until_shows("Enter sends 1 request")
+    one.press("p")
     one.until_shows("tokens so far")
     family = children(one.pid)
     assert any("qtop.probe.child" in " ".join(process.cmdline()) for process in family)
@@ -147,7 +149,7 @@ def test_a_terminal_that_is_not_read_holds_up_nothing(environ: dict[str, str], t
         one.until_shows("● REC 00:03")
         process = psutil.Process(one.pid)
         one.reading.clear()
-        one.press("p")
+        one.press("ppo")
         for step in range(40):  # full repaints, until the terminal takes no more
             one.announce(160 if step % 2 else 120, 48 if step % 2 else 40)
             time.sleep(0.05)
@@ -345,7 +347,7 @@ def test_a_server_that_accepts_and_never_answers_is_one_clear_line(environ: dict
         family = started(one)
         one.until(lambda: re.search(r"no answer|did not answer|does not answer", one.verdict()), 15.0)
         assert f"127.0.0.1:{port}" in one.verdict()
-        one.press("p")
+        one.press("pp")
         one.until(lambda: "answer" in one.rows()[-1])
         one.press("q")
         assert one.ended(10.0) == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.fakes.stub_source import Machine, StubSource
-from tests.pilot.helpers import lines, make_app, running, until
+from tests.pilot.helpers import make_app, row, rows, running, until
 
 from qtop.collect.http import Access
 
@@ -21,10 +23,22 @@ async def test_a_saturated_server_is_not_asked_at_the_first_press() -> None:
     url = "http://127.0.0.1:9"
     app = make_app(StubSource(Full(url=url).samples(0, 3)), access=Access(url))
     async with running(app) as pilot:
-        await pilot.press("p")
+        await pilot.press("p", "p")
         await pilot.pause()
         assert not app.session.probing
-        assert "2 requests are already waiting" in lines(app, "probe")
-        assert "p again" in lines(app, "keys")
+        shown = "\n".join(rows(app))
+        assert "Enter sends 1 request, up to 64 tokens" in shown
+        assert "2 requests are already waiting" in shown
+        assert "p again" in row(app, 40)
         await pilot.press("p")
-        await until(pilot, lambda: "nothing listens" in lines(app, "probe") or "refused" in lines(app, "probe"), 15.0)
+        await until(pilot, lambda: re.search("nothing listens|refused", "\n".join(rows(app))), 15.0)
+
+
+async def test_another_choice_warns_anew() -> None:
+    url = "http://127.0.0.1:9"
+    app = make_app(StubSource(Full(url=url).samples(0, 3)), access=Access(url))
+    async with running(app) as pilot:
+        await pilot.press("p", "p", "right", "p")
+        await pilot.pause()
+        assert not app.session.probing
+        assert "p again" in row(app, 40)

@@ -122,7 +122,7 @@ def test_stages_have_a_character_each_where_colour_is_not_enough() -> None:
             assert all(cell_len(fill) == 1 and look.plain(fill) == fill for fill in fills)
             assert "".join(fills).isascii() is ascii_only
     look = Look(themes.load("dark"))
-    assert [look.stage_char(stage) for stage in STAGES] == ["█"] * 5 + ["▒"]
+    assert [look.stage_char(stage) for stage in STAGES] == ["█"] * 6 + ["▒"]
     assert Look(themes.load("dark"), ascii=True).stage_char("queue") == look_plain(DISTINCT_FILLS["queue"])
     with pytest.raises(KeyError):
         look.stage_char("lunch")

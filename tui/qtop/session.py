@@ -253,10 +253,17 @@ class Session:
         """What qtop's own test prompts add up to so far."""
         return replace(self._prompts, at=mono())
 
-    def probe_window(self, results: Sequence[ProbeResult], timeout: float) -> ServerWindow | None:
-        """What the server did during the latest test, once it has been read after it (at most ``timeout`` seconds);
-        None where there was none."""
-        watch = self._watch
+    @property
+    def watching(self) -> Watch | None:
+        """Who watches the server for the latest test."""
+        return self._watch
+
+    def probe_window(
+        self, results: Sequence[ProbeResult], timeout: float, watch: Watch | None = None
+    ) -> ServerWindow | None:
+        """What the server did during the latest test, or the one that ``watch`` was for, once it has been read after it
+        (at most ``timeout`` seconds); None where there was none."""
+        watch = watch or self._watch
         if watch is None:
             return None
         watch.wait(timeout)

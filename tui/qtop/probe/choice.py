@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def chosen(words: str, max_tokens: int, context: int | None) -> Choice:
     """The prompt that ``words`` name. ``context`` is what the server takes, prompt and answer together, in tokens, or
     None. QtopError for a file that cannot be read or a length that does not fit."""
     if words.startswith("@"):
-        return Choice(_read(Path(words[1:]).expanduser()))
+        return Choice(read_prompt(words[1:]))
     preset = BY_NAME.get(words)
     if preset is None:
         if not words.strip():
@@ -44,7 +45,7 @@ def chosen(words: str, max_tokens: int, context: int | None) -> Choice:
         if room < MARGIN:
             raise QtopError(
                 f"{max_tokens} tokens of answer leave no room for a prompt in a context of {context}",
-                "Ask for fewer with --max-tokens.",
+                "Ask for a shorter answer.",
             )
         return Choice(preset.text, preset.name, room)
     if room is not None and preset.fill > room:
@@ -55,18 +56,25 @@ def chosen(words: str, max_tokens: int, context: int | None) -> Choice:
     return Choice(preset.text, preset.name, preset.fill)
 
 
-def _read(path: Path) -> str:
+def read_prompt(name: str) -> str:
+    """The text of a file; QtopError with one line where it cannot be read, is not text, or is above 4 MiB."""
     try:
+        path = Path(name).expanduser()
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be waited for
+            raise QtopError(f"the prompt {name} is no file")
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise QtopError(f"cannot read the prompt {path}: {error.strerror or type(error).__name__}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise QtopError(f"cannot read the prompt {name}: {why}") from error
     if len(data) > MOST_BYTES:
-        raise QtopError(f"the prompt {path} is larger than {MOST_BYTES // 2**20} MiB")
+        raise QtopError(f"the prompt {name} is larger than {MOST_BYTES // 2**20} MiB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise QtopError(f"the prompt {path} is not text in UTF-8") from error
+        raise QtopError(f"the prompt {name} is not text in UTF-8") from error
+    if "\0" in text:
+        raise QtopError(f"the prompt {name} is not text")
     if not text.strip():
-        raise QtopError(f"the prompt {path} is empty")
+        raise QtopError(f"the prompt {name} is empty")
     return text

@@ -51,7 +51,6 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("question_mark", "help", "Help"),
-        Binding("p", "probe", "Stream a test prompt"),
         Binding("u", "undo", "Undo the latest change"),
         Binding("r", "record", "Record"),
         Binding("space", "pause", "Pause"),
@@ -138,7 +137,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
 
     @property
     def _drawable(self) -> bool:
-        return self._main.is_mounted and self._running and not self._leaving
+        return self._main.is_mounted and bool(self._main.children) and self.is_running and not self._leaving
 
     def run_later(self, call: Callable[[], None]) -> None:
         """Run on the UI thread, from any thread."""

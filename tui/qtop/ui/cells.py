@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from rich.cells import cell_len
 
@@ -27,7 +28,15 @@ def _clean(char: str) -> str:
 
 def width_of(text: str) -> int:
     """Cells a text takes once it is clean; East Asian wide characters take two."""
-    return len(text) if text.isascii() else cell_len(clean(text))
+    if text.isascii():
+        return len(text)
+    return _width_of_one(text) if len(text) == 1 else cell_len(clean(text))
+
+
+@lru_cache(8192)
+def _width_of_one(char: str) -> int:
+    """An answer in Chinese is wrapped character by character, ten times a second."""
+    return cell_len(clean(char))
 
 
 def fit(text: str, width: int) -> str:

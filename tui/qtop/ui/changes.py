@@ -8,8 +8,8 @@ from qtop.diagnose.engine import Finding
 from qtop.errors import QtopError
 from qtop.ui.commands import in_background
 from qtop.ui.panels.findings import numbered
-from qtop.ui.panels.probe import ProbeState
 from qtop.ui.screens.dialogs import PreviewDialog
+from qtop.ui.trials import ProbeState
 
 if TYPE_CHECKING:
     from qtop.act.change import Plan
@@ -57,6 +57,9 @@ class Changes:
             return
         if actor.busy:
             app.say("a change is under way")
+            return
+        if app.session.probing:
+            app.say("a test prompt is under way, and would be measured with the change: Esc cancels it")
             return
         try:
             plan = actor.plan(remedies[number - 1][1].knob)

@@ -25,13 +25,15 @@ HELP = """\
 
 | key | what it does |
 |---|---|
-| `p` | stream a test prompt to the server and time it; again, or `Esc`: cancel; a full server: press twice |
+| `p` | stream a test prompt: choose; then `p` or `Enter` sends it, `Esc` cancels; a full server: press twice |
 | `1`–`9` | fix the finding beside the number: a preview first, then measured, kept or put back |
 | `u` | undo the latest change |
 | `r` | record; again: stop |
 | `space` | pause; `←` `→` step, `Home` ten back, `End` or `space` go on |
 | `f` | the page of the first finding |
 | `g` `t` `v` `m` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
+| `↑` `↓` `←` `→` | there: choose a field or an earlier test, change it; digits type, `e` types a text |
+| `x` | there: mark two tests to compare them (so does `space`); `PgDn`: more of the one shown |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
 | `T` | the next theme: colours, high contrast, your own |
@@ -58,6 +60,7 @@ SCREENS = (
     ("t", "threads", "the server's threads, the longest-waiting first"),
     ("v", "server", "the server in detail: latency, settings, ranks"),
     ("m", "plots", "one chart on the whole screen"),
+    ("p", "probe", "test prompts: choose, watch, compare"),
 )
 """Key, name and explanation of the screens beside the overview."""
 
@@ -81,6 +84,10 @@ def new_screen(name: str) -> MainScreen:
             from qtop.ui.screens.plots import PlotsScreen
 
             return PlotsScreen()
+        case "probe":
+            from qtop.ui.screens.probe import ProbeScreen
+
+            return ProbeScreen()
     raise ValueError(f"no screen is called {name}")
 
 
@@ -106,7 +113,7 @@ def begin_demo(app: QtopApp, start: Callable[[Callable[[str], None]], str], watc
 def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
     """Name, explanation, call."""
     entries: list[tuple[str, str, Callable[[], object]]] = [
-        ("Stream a test prompt", "p: send a short prompt and time every token", app.action_probe),
+        ("Stream a test prompt", "send what the probe screen says, from here", app.action_probe),
         ("Fix the first finding", "1: preview its remedy", lambda: app.action_fix(1)),
         ("Undo", "u: put the latest change back", app.action_undo),
         ("Record", "r: start or stop recording", app.action_record),

@@ -27,6 +27,7 @@ _PLAIN = str.maketrans(
         "╭": "+", "╮": "+", "╰": "+", "╯": "+", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "┬": "+",
         "┴": "+", "┼": "+", "━": "-", "┃": "|", "╸": "-", "╺": "-", "▁": "_", "▔": "-", "▎": "|", "▏": "|", "▕": "|",
         "▐": "|", "▀": "=", "▄": "_", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"', "←": "<", "≈": "~", "∆": "d",
+        "▚": "~", "▲": "^", "▸": ">", "◂": "<", "±": "~", "−": "-",
     }
 )  # fmt: skip
 
@@ -96,7 +97,8 @@ class Look:
         return style
 
     def stage_char(self, name: str) -> str:
-        """What a stage of the waterfall is filled with: client, frontend, queue, prefill, decode or cpu_wait.
+        """What a stage of the waterfall is filled with: client, network, frontend, queue, prefill, decode or
+        cpu_wait.
 
         One cell wide. A solid block, cpu_wait hatched, where colours tell the stages apart; else one each.
         """

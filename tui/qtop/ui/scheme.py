@@ -16,13 +16,14 @@ from qtop.errors import QtopError
 
 PENS = (
     "text", "label", "title", "rule", "good", "warn", "crit", "accent", "key", "crit_bar", "warn_bar", "chart",
-    "roofline", "stage_client", "stage_frontend", "stage_queue", "stage_prefill", "stage_decode", "cpu_wait",
+    "roofline", "stage_client", "stage_network", "stage_frontend", "stage_queue", "stage_prefill", "stage_decode",
+    "cpu_wait",
 )  # fmt: skip
 """Every pen that a panel may draw with."""
-STAGES = ("client", "frontend", "queue", "prefill", "decode", "cpu_wait")
+STAGES = ("client", "network", "frontend", "queue", "prefill", "decode", "cpu_wait")
 """The parts of the waterfall in their order; the pens of all but the last are called stage_NAME."""
 DISTINCT_FILLS: Mapping[str, str] = {
-    "client": "▄", "frontend": "▓", "queue": "░", "prefill": "▀", "decode": "█", "cpu_wait": "▒",
+    "client": "▄", "network": "▚", "frontend": "▓", "queue": "░", "prefill": "▀", "decode": "█", "cpu_wait": "▒",
 }  # fmt: skip
 """One character a stage, for where colour does not tell them apart; neighbours differ in shape or in ink."""
 

@@ -4,13 +4,14 @@ the memory roofline lies."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.segment import Segment
 
 from qtop.model.frame import Frame, Waterfall
 from qtop.model.quantiles import WINDOW_S
-from qtop.sample import Absent, Reading, Why
+from qtop.sample import NOT_YET, Absent, Reading, Why
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import packed, title
@@ -36,21 +37,37 @@ class _Piece:
     waits: float
 
 
+@dataclass(frozen=True)
+class Laid:
+    """What is laid over the stages."""
+
+    cpu_wait: Mapping[str, float]
+    """Share of a stage in which the thread in charge waited for a CPU."""
+    floor_ms: Reading[float] = NOT_YET
+    """Where decoding would end at the memory roofline."""
+
+
 def waterfall_lines(look: Look, frame: Frame, width: int, rows: int = 3) -> list[Line]:
-    """``rows`` from ROWS up: one row a stage, each begun where the one before ended; else one bar and its legend."""
-    fall = frame.waterfall
-    name = "Where a request's time goes"
+    """Of the last window: see ``stage_lines``."""
+    fall, name = frame.waterfall, "Where a request's time goes"
     if not isinstance(fall, Waterfall):
         why = "no requests yet" if fall.why is Why.NOT_YET else str(fall)
         return _padded([title(look, name, width), (look.seg(fit(why, width), "label"),)], rows)
-    pieces = [_Piece(stage.name, stage.ms, frame.cpu_wait.get(stage.name, 0.0)) for stage in fall.stages]
+    name = f"{name} (last {_window(fall.seconds):.0f} s)"
+    return stage_lines(look, fall, Laid(frame.cpu_wait, frame.decode_floor_ms), name, width, rows)
+
+
+def stage_lines(look: Look, fall: Waterfall, laid: Laid, name: str, width: int, rows: int) -> list[Line]:
+    """A heading with this name, then, where there are ``rows`` for it, one row a stage, each begun where the one before
+    ended, and an axis; else one bar and its legend."""
+    pieces = [_Piece(stage.name, stage.ms, laid.cpu_wait.get(stage.name, 0.0)) for stage in fall.stages]
     total = sum(piece.ms for piece in pieces if not isinstance(piece.ms, Absent))
-    head = title(look, f"{name} (last {_window(fall.seconds):.0f} s)", width, _note(fall))
+    head = title(look, name, width, _note(fall))
     if total <= 0.0:
         return _padded([head, (look.seg("no request finished in this window", "label"),)], rows)
-    if rows < ROWS or width < LEAST:
+    if rows < len(pieces) + 2 or width < LEAST:
         return [head, *_one_bar(look, pieces, total, width)]
-    return [head, *_staircase(look, frame, pieces, total, width)]
+    return [head, *_staircase(look, laid, pieces, total, width)]
 
 
 def _window(seconds: float) -> float:
@@ -65,8 +82,8 @@ def _padded(lines: list[Line], rows: int) -> list[Line]:
 # A row a stage
 
 
-def _staircase(look: Look, frame: Frame, pieces: list[_Piece], total: float, width: int) -> list[Line]:
-    floor = frame.decode_floor_ms
+def _staircase(look: Look, laid: Laid, pieces: list[_Piece], total: float, width: int) -> list[Line]:
+    floor = laid.floor_ms
     room = width - NAME_CELLS - FIGURE_CELLS - 1
     lines: list[Line] = []
     begin = 0.0
@@ -92,7 +109,7 @@ def _staircase(look: Look, frame: Frame, pieces: list[_Piece], total: float, wid
                 look.seg(milliseconds(piece.ms).rjust(FIGURE_CELLS)),
             )
         )
-    lines.append(_axis(look, frame, total, room, width))
+    lines.append(_axis(look, laid, total, room, width))
     return lines
 
 
@@ -116,7 +133,7 @@ def _bar(look: Look, name: str, cells: int, waits: int, mark: int) -> list[Segme
     return [run for run in runs if run.text]
 
 
-def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line:
+def _axis(look: Look, laid: Laid, total: float, room: int, width: int) -> Line:
     """Ticks in a row under the bars, and at its right end what the marks mean, with the worst share."""
     step = nice_top(total / 5)
     ticks = [(round(step * k / total * room), step * k) for k in range(1, math.ceil(total / step))]
@@ -131,10 +148,10 @@ def _axis(look: Look, frame: Frame, total: float, room: int, width: int) -> Line
         cells[place : place + len(text)] = text
         used = place + len(text) + 1
     marks: list[Line] = []
-    worst = max(frame.cpu_wait.values(), default=0.0)
+    worst = max(laid.cpu_wait.values(), default=0.0)
     if worst >= WAITS:
         marks.append((look.seg("  "), *_waiting(look, "waits for a CPU ", worst, "text")))
-    floor = frame.decode_floor_ms
+    floor = laid.floor_ms
     if not isinstance(floor, Absent):
         marks.append((look.seg("  ┃ ", "roofline"), look.seg(f"roofline {milliseconds(floor)}", "label")))
     taken = sum(width_of(segment.text) for group in marks for segment in group)

@@ -17,9 +17,9 @@ from qtop.ui.lines import Lines
 from qtop.ui.look import Look
 from qtop.ui.panels.findings import verdict_line
 from qtop.ui.panels.header import Key, Status, header_line, key_line
-from qtop.ui.panels.probe import ProbeState
 from qtop.ui.spans import SpanCompositor
 from qtop.ui.steady import Calm
+from qtop.ui.trials import ProbeState
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp

@@ -18,13 +18,14 @@ from qtop.ui.lines import Lines
 from qtop.ui.panels.findings import finding_lines
 from qtop.ui.panels.gpu import gpu_lines
 from qtop.ui.panels.header import Key
-from qtop.ui.panels.probe import ProbeState, probe_lines
+from qtop.ui.panels.probe import probe_lines
 from qtop.ui.panels.sched import sched_lines
 from qtop.ui.panels.server import server_lines
 from qtop.ui.panels.waterfall import ROWS as WATERFALL_ROWS
 from qtop.ui.panels.waterfall import waterfall_lines
 from qtop.ui.plots import BY_ID, Plot, busy_plot
 from qtop.ui.screens.base import MainScreen, View
+from qtop.ui.trials import ProbeState
 from qtop.ui.widgets.chart import TimeChart
 
 WIDE = 104
@@ -53,7 +54,7 @@ class DashboardScreen(MainScreen):
 
     NAME = "overview"
     KEYS: ClassVar[tuple[Key, ...]] = (
-        ("p", "test prompt", "app.probe"),
+        ("p", "test prompt", "app.show('probe')"),
         ("g", "GPUs", "app.show('gpus')"),
         ("t", "threads", "app.show('threads')"),
         ("v", "server", "app.show('server')"),

@@ -22,7 +22,7 @@ class ServerScreen(ListScreen):
         ("g", "GPUs", "app.show('gpus')"),
         ("t", "threads", "app.show('threads')"),
         ("m", "plots", "app.show('plots')"),
-        ("p", "test prompt", "app.probe"),
+        ("p", "test prompt", "app.show('probe')"),
         ("space", "pause", "app.pause"),
         ("r", "record", "app.record"),
         ("^p", "commands", "app.command_palette"),
