@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from qtop.model.history import History
-from qtop.sample import Absent
+from qtop.sample import NOT_RECORDED, Absent
 from qtop.session import Snapshot
 from qtop.ui.lines import Lines
 from qtop.ui.look import Look
@@ -114,4 +114,5 @@ class MainScreen(Screen[None]):
             extra = (("d", "demo server", "app.demo"),)
             plan = "[d] start the demo server" if width >= 80 else "[d] demo"
         self.lines("verdict").show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
-        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message)])
+        own = NOT_RECORDED if status.replay else snapshot.frame.own
+        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message, own)])
