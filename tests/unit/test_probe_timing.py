@@ -195,3 +195,17 @@ def test_a_first_token_that_was_read_late_with_the_next_has_no_ttft() -> None:
     result = measure(late, usage=Usage(1, 4), finish_reason="length")
     assert result.ttft_ms is None and result.ttft_due_ms is None and "lost" in result.notes["ttft_ms"]
     assert result.ok and result.e2e_ms == 600
+
+
+def test_one_token_that_came_with_another_makes_no_chunks() -> None:
+    # As a real vLLM sends them: 127 events for 128 tokens.
+    times = tuple(10 + k / 100 for k in range(127))
+    few = measure(stamps(*times, end=12), usage=Usage(1, 128), finish_reason="length")
+    many = measure(stamps(*times, end=12), usage=Usage(1, 256), finish_reason="length")
+    assert (few.gap_kind, many.gap_kind) == ("itl", "icl")
+
+
+def test_without_an_instant_due_nothing_is_late() -> None:
+    late = stamps(10.05, 10.06, end=10.06)
+    assert "late" in measure(late, usage=Usage(1, 2)).notes["client_queue_ms"]
+    assert "client_queue_ms" not in measure(late, usage=Usage(1, 2), scheduled=False).notes

@@ -115,7 +115,7 @@ class ProbeClient:
         due = t_due
         while True:
             dialect, wanted = self._dialect, self._wanted
-            attempt = _Attempt(self._http, request, dialect, prompt, time.monotonic() if due is None else due, i)
+            attempt = _Attempt(self._http, request, dialect, prompt, due, i)
             self._watchdog.add(attempt.guard)
             try:
                 url = self._base + dialect.path
@@ -182,13 +182,14 @@ class _Attempt:
     """One request on the wire."""
 
     def __init__(
-        self, http: httpx.Client, request: ProbeRequest, dialect: Dialect, prompt: str, t_due: float, i: int
+        self, http: httpx.Client, request: ProbeRequest, dialect: Dialect, prompt: str, due: float | None, i: int
     ) -> None:
         self._http = http
         self._request = request
         self._dialect = dialect
         self._i = i
-        self._t_due = t_due
+        self._scheduled = due is not None
+        t_due = self._t_due = time.monotonic() if due is None else due
         self._t_send: float | None = None
         self._t_connect: float | None = None
         self._connect_ms: float | None = None
@@ -338,6 +339,7 @@ class _Attempt:
             endpoint=self._dialect.path,
             server=answer.server,
             i=self._i,
+            scheduled=self._scheduled,
         )
 
 

@@ -19,6 +19,9 @@ P90_NEEDS = 10
 P99_NEEDS = 100
 OWN_SHARE = 0.01
 """The probe's own delays are noted from this share of what it measured on."""
+SEVERAL = 1.05
+"""Tokens an event, on the mean, from which a gap is no longer one token's: below that a few were held back, such as one
+whose bytes are half a character."""
 BUNCHED_MS = 0.1
 """No server makes tokens this fast one at a time: a shorter gap means that events arrived together."""
 
@@ -186,6 +189,7 @@ def measure(
     endpoint: str = "",
     server: ServerTimes | None = None,
     i: int = 0,
+    scheduled: bool = True,
 ) -> ProbeResult:
     """The figures of one request; what the stamps and ``usage`` cannot support is None with its reason in ``notes``."""
     why = dict(notes or {})
@@ -234,7 +238,7 @@ def measure(
 
     queue = _round((stamps.t_send - stamps.t_due) * 1000)
     late = queue - (connect_ms or 0.0)
-    if ttft and late > OWN_SHARE * ttft:
+    if scheduled and ttft and late > OWN_SHARE * ttft:
         why["client_queue_ms"] = f"the probe sent {late:.1f} ms late, more than 1 % of TTFT"
     by_kernel = reading is not None and reading.by_kernel
     if client_wait_ms is None:
@@ -292,7 +296,7 @@ def _output_events(
         events = sorted([*events, *(t for t in stamps.silent if t > events[0])])
     counted = spoken if spoken <= tokens else len(events)
     stop_token = 0 if finish_reason == "length" else 1
-    return events, "icl" if tokens > counted + stop_token else "itl"
+    return events, "icl" if tokens > SEVERAL * counted + stop_token else "itl"
 
 
 def _note_gaps(summary: GapSummary | None, gaps: Sequence[float], why: dict[str, str]) -> None:
