@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench_run import FLOOR, CannotMeasure, qtop_command
 
-INSTALL_S = 600.0
+INSTALL_S = 900.0
+ASK_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,17 @@ def cache_folder() -> Path:
 
 
 def peer(name: str, url: str, cache: Path) -> Program:
-    """Install a peer into a virtual environment of its own, if it is not there; CannotMeasure says why it is not."""
+    """A peer, installed if it is not there; CannotMeasure says why it is not."""
     command, options = PEERS[name]
+    script, version = installed(name, cache, command)
+    return Program(name, (str(script), *options(url)), version, help=(str(script), "--help"))
+
+
+def installed(name: str, cache: Path, command: str = "") -> tuple[Path, str]:
+    """The command of a peer (its distribution's name unless given) and its version, from a virtual environment of its
+    own that is made if it is not there; CannotMeasure says why it is not to be had."""
     folder = cache / name
-    script = folder / "bin" / command
+    script = folder / "bin" / (command or name)
     if not script.exists():
         print(f"installing {name} in {folder}", file=sys.stderr)
         try:
@@ -73,13 +81,14 @@ def peer(name: str, url: str, cache: Path) -> Program:
         if done.returncode != 0 or not script.exists():
             last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["it installs no command"]
             raise CannotMeasure(f"not installed: {last[0].strip()[:160]}")
-    found = (str(script), *options(url))
-    return Program(name, found, _version(folder, name), help=(str(script), "--help"))
+    return script, version_of(folder / "bin/python", name)
 
 
-def _version(folder: Path, name: str) -> str:
+def version_of(python: Path, name: str) -> str:
+    """Of a distribution; "" if that Python does not know it."""
     asked = f"import importlib.metadata as m; print(m.version({name!r}))"
-    done = subprocess.run(
-        [str(folder / "bin/python"), "-c", asked], capture_output=True, text=True, timeout=30, check=False
-    )
+    try:
+        done = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, timeout=ASK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     return done.stdout.strip()

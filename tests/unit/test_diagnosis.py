@@ -10,13 +10,14 @@ from tests.build import T0, vllm
 
 from qtop.diagnose.engine import Diagnosis, Finding
 from qtop.diagnose.registry import RULES, page
-from qtop.diagnose.rule import State
+from qtop.diagnose.rule import Observed, State
 from qtop.diagnose.rules.cpu_wait import thread_name
 from qtop.diagnose.rules.QT201_engine_waits_for_cpu import RULE
 from qtop.diagnose.verdict import verdict
 from qtop.diagnose.whole import diagnose_all
+from qtop.model.cpu import Competitor
 from qtop.model.derive import Deriver
-from qtop.model.frame import Frame, ThreadView
+from qtop.model.frame import Frame, HostView, SchedView, ThreadView
 from qtop.sample import Absent, CgroupSample, Sample, ServerProcs, Why
 
 
@@ -253,3 +254,47 @@ def test_every_rule_has_a_page_with_its_thresholds() -> None:
             assert f"{enter.at * 100:.0f} %" in text, (rule.id, enter)
         for part in ("**What.**", "**Why it matters.**", "**Evidence.**", "**What to do.**", "**When it is wrong.**"):
             assert part in text
+
+
+# ---- who is in the way
+
+
+def crowded(own_run: float, others: float, busy: float = 0.95, hosts_cpus: int = 4, allowed: str = "0-3") -> Frame:
+    """An engine that waits 60 % of the time; so many CPUs of its own threads and of one other process beside it."""
+    play = Play()
+    play.seconds(0.6, 4.0)
+    sched, host = play.frame.sched, play.frame.host
+    assert isinstance(sched, SchedView) and isinstance(host, HostView)
+    engine = replace(max(sched.critical, key=lambda thread: thread.contended), allowed=allowed)
+    worker = replace(engine, tid=300, role="worker", run=own_run, wait=0.0)
+    sched = replace(
+        sched,
+        threads=(engine, worker),
+        critical=(engine,),
+        cpu=own_run + engine.run,
+        competitors=(Competitor(900, "make", others, "0"),) if others else (),
+    )
+    return replace(play.frame, sched=sched, host=replace(host, cpus=hosts_cpus, busy=busy))
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (crowded(3.7, 0.05), "the server's own threads fill cores 0-3"),
+        (crowded(3.7, 0.0), "the server's own threads fill cores 0-3"),
+        (crowded(1.0, 0.9), "make on cores 0-3 too"),
+        (crowded(2.0, 0.05), "make on cores 0-3 too"),  # somebody too short-lived to be listed took 1.8 CPUs
+        (crowded(0.1, 0.05, busy=0.05), "make on cores 0-3 too"),
+        (crowded(3.7, 0.05, hosts_cpus=8, allowed="0-3"), "make on cores 0-3 too"),
+    ],
+)
+def test_another_process_is_named_only_where_it_explains_the_wait(frame: Frame, says: str) -> None:
+    answer = RULE.look(frame)
+    assert isinstance(answer, Observed) and answer.headline.endswith(f"— {says}")
+
+
+def test_a_server_that_fills_its_own_cpus_is_not_told_to_move_its_neighbours() -> None:
+    answer = RULE.look(crowded(3.7, 0.05))
+    assert isinstance(answer, Observed) and "it needs more CPUs" in answer.reason
+    beside = RULE.look(crowded(1.0, 0.9))
+    assert isinstance(beside, Observed) and "beside it" in beside.reason

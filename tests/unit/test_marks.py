@@ -194,6 +194,30 @@ async def test_what_is_drawn_does_not_depend_on_when() -> None:
     await with_chart(check, scale=11)
 
 
+@pytest.mark.parametrize("options", [{"scale": 8}, {}, {"jump": 1}, {"scale": 8, "bucket": 3.0}])
+async def test_a_value_that_is_passed_over_changes_nothing(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [
+        (1000 + t * 0.4, None if t % 17 == 0 else (t * 7919) % 13 * (8.0 if 60 < t < 70 else 1)) for t in range(200)
+    ]
+
+    async def pictures() -> list[list[str]]:
+        seen: list[list[str]] = []
+
+        def check(app: ChartApp, chart: TimeChart) -> None:
+            for t, value in points:
+                chart.add(t, value)
+                seen.append(app.rows)
+
+        await with_chart(check, **options)
+        return seen
+
+    quick = await pictures()
+    monkeypatch.setattr(TimeChart, "_unseen", lambda *_: False)
+    assert quick == await pictures()
+
+
 async def test_a_gap_is_blank_and_zero_is_not() -> None:
     def check(app: ChartApp, chart: TimeChart) -> None:
         chart.set_points([(t, None if 104 <= t < 108 else 0) for t in range(100, 120)])

@@ -34,7 +34,6 @@ from qtop.sample.settings import (
     ENVIRONMENT,
     METRICS,
     MODELS,
-    SERVER_INFO,
 )
 
 H100 = Gpu(81_559 << 20, "NVIDIA H100 80GB HBM3")
@@ -148,7 +147,28 @@ def test_server_info_as_captured_agrees_with_the_defaults_of_its_version() -> No
         assert one(settings, name).source == default, name
     assert one(settings, "enforce_eager").source == COMMAND_LINE
     policy = one(settings, "async_scheduling")  # not on a CPU
-    assert (policy.value, policy.source, policy.note) == ("off", SERVER_INFO, "default on")
+    assert (policy.value, policy.source) == ("off", default)
+    assert policy.note == "the CPU build's; confirmed by /server_info"
+    size = one(settings, "block_size")
+    assert (size.value, size.source, size.note) == ("128", default, "the CPU build's; confirmed by /metrics")
+    assert one(settings, "cudagraph_mode").value == "none"
+
+
+def test_of_older_cpu_builds_no_more_is_claimed_than_is_known() -> None:
+    settings = view(server(version="0.25.1", settings=(Setting("VLLM_CPU_KVCACHE_SPACE", "1", ENVIRONMENT),)))
+    assert settings.get("block_size") is None and settings.get("async_scheduling") is None
+    assert settings.number("max_num_seqs") == 128
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [(0, "none"), (1, "piecewise"), (2, "full"), ([2, 0], "full_decode_only"), ([2, 1], "full_and_piecewise"),
+     ("FULL", "FULL"), (9, "9")],
+)  # fmt: skip
+def test_the_mode_of_cuda_graphs_is_told_by_name(told: object, name: str) -> None:
+    found = understood({"vllm_config": {"compilation_config": {"cudagraph_mode": told}}})
+    assert not isinstance(found, Absent)
+    assert [(each.name, each.value) for each in found] == [("cudagraph_mode", name)]
 
 
 def test_groups_stand_in_their_order_and_hold_each_setting_once() -> None:

@@ -165,6 +165,9 @@ def test_two_data_parallel_engines_on_two_gpus() -> None:
     assert peak(frame) == pytest.approx(2 * 3.35e12, rel=0.01)
     found = present(frame)
     assert found.tok_s == pytest.approx(40 * peak(frame) / bytes_a_step(0.3 * POOL, 2))
+    assert isinstance(found.dram, Absent) and "API servers" in found.dram.detail  # two of them count the steps
+    assert isinstance(frame.engine, EngineView)
+    found = present(replace(frame, engine=replace(frame.engine, steps_s=100.0)))
     assert found.dram == pytest.approx(100 * (WEIGHTS + 0.3 * POOL / 2 * KV) / peak(frame))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import signal
 import sys
@@ -65,34 +66,30 @@ def _pid(text: str) -> int:
     return int(text)
 
 
-def _interval(text: str) -> float:
+def _between(text: str, low: float, high: float, must: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 60.0:
-        raise argparse.ArgumentTypeError(f"must be 0.1 to 60 seconds, not {text}")
+        value = math.nan
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"must be {must}, not {text}")
     return value
+
+
+def _interval(text: str) -> float:
+    return _between(text, 0.1, 60.0, "0.1 to 60 seconds")
 
 
 def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 86_400.0 * 7:
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
-    return value
+    return _between(text, 1e-6, 86_400.0 * 7, "a positive number of seconds")
 
 
 def _speed(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.01 <= value <= 1000.0:
-        raise argparse.ArgumentTypeError(f"must be 0.01 to 1000, not {text}")
-    return value
+    return _between(text, 0.01, 1000.0, "0.01 to 1000")
+
+
+def _rate(text: str) -> float:
+    return _between(text, 0.001, 10_000.0, "0.001 to 10000 requests a second")
 
 
 def _whole(text: str, most: int) -> int:
@@ -123,16 +120,6 @@ def _warmup(text: str) -> int:
 
 def _seed(text: str) -> int:
     return 0 if text == "0" else _whole(text, 2**31)
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.001 <= value <= 10_000.0:
-        raise argparse.ArgumentTypeError(f"must be 0.001 to 10000 requests a second, not {text}")
-    return value
 
 
 def _test_options(one: argparse.ArgumentParser, requests: str, tokens: str) -> None:

@@ -21,6 +21,7 @@ from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame
 from qtop.model.history import History
+from qtop.model.several import cap_of
 from qtop.sample import NOT_YET, Absent, ClientSample, EngineSample, Event, Sample, ServerInfo, Why
 from qtop.source import Source
 
@@ -213,7 +214,7 @@ class Session:
         if frame is not None and isinstance(frame.engine, EngineView):
             running, waiting = _whole(frame.engine.running), _whole(frame.engine.waiting)
         if frame is not None and isinstance(frame.server, ServerInfo):
-            cap = _whole(frame.server.max_running)
+            cap = _whole(cap_of(frame))
         return plan_text(request, running, waiting, cap)
 
     def start_probe(self, request: ProbeRequest, on_event: Callable[[ProbeEvent], None]) -> ProbeRun:

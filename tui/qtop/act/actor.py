@@ -12,6 +12,7 @@ from qtop.act.meter import REQUESTS, TOKENS, WARMUP, ProbeMeter
 from qtop.act.transaction import Outcome, Say, Undone, run, undo
 from qtop.errors import Refused
 from qtop.model.frame import EngineView, Frame
+from qtop.model.several import cap_of
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.prompts import ENGLISH
 from qtop.probe.runner import plan_text
@@ -53,7 +54,7 @@ class Actor:
         if isinstance(frame.engine, EngineView):
             running, waiting = _int(frame.engine.running), _int(frame.engine.waiting)
         if isinstance(frame.server, ServerInfo):
-            cap = _int(frame.server.max_running)
+            cap = _int(cap_of(frame))
         text, warning = plan_text(request, running, waiting, cap)
         return f"measured with test prompts before and after: each time {text}", warning
 

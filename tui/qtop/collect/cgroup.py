@@ -6,18 +6,27 @@ control for v1 (cpu.cfs_quota_us, cpu.cfs_period_us, cpu.stat with throttled_tim
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from qtop.clock import mono
 from qtop.collect.cgroup_tree import CgroupTree, Place, parse_membership
 from qtop.collect.host import parse_pressure
-from qtop.collect.kept import KeptFiles, read_text
+from qtop.collect.kept import KeptFiles, read_once
 from qtop.sample import Absent, CgroupSample, Pressure, QuotaLevel, Reading, Why
 
 DEFAULT_PERIOD_US = 100_000
 """The kernel's own period, where it cannot be read."""
 MOST_KEYS = 256
 """Cgroups remembered; a server is in one or a few."""
+
+
+@lru_cache(maxsize=MOST_KEYS)
+def _key_in(text: bytes) -> str:
+    """Of a process's membership the lines that matter here."""
+    wanted = {"", "cpu", "cpuacct", "cpuset"}
+    fields = ((line, line.split(":", 2)) for line in text.decode("utf-8", "replace").splitlines())
+    return "\n".join(line for line, parts in fields if len(parts) == 3 and wanted & set(parts[1].split(",")))
 
 
 class CgroupReader:
@@ -34,12 +43,10 @@ class CgroupReader:
 
     def key_of(self, pid: int) -> str:
         """The lines of /proc/PID/cgroup that matter here (v2, cpu, cpuacct, cpuset), "" where it cannot be read."""
-        text = read_text(self._proc / str(pid) / "cgroup")
+        text = read_once(f"{self._proc}/{pid}/cgroup")
         if isinstance(text, Absent):
             return ""
-        wanted = {"", "cpu", "cpuacct", "cpuset"}
-        fields = ((line, line.split(":", 2)) for line in text.splitlines())
-        key = "\n".join(line for line, parts in fields if len(parts) == 3 and wanted & set(parts[1].split(",")))
+        key = _key_in(text)
         if self._members.get(key) != pid:
             if key not in self._members:
                 self._trim()

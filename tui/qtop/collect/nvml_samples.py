@@ -4,11 +4,10 @@ reading, so that swings within a tick are seen at the price of one call."""
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Sequence
 from typing import Any
 
-from qtop.collect.nvml_calls import function, value_of
+from qtop.collect.nvml_calls import function
 from qtop.collect.nvml_errors import INSUFFICIENT_SIZE, NOT_FOUND, NOT_OFFERED, refused
 from qtop.sample import Absent, PowerSamples, UtilSamples, Why
 
@@ -16,7 +15,8 @@ TOTAL_POWER, GPU_UTILIZATION = 0, 1
 """nvmlSamplingType_t (source: nvml.h)."""
 _UNSIGNED = (1, 2, 3)
 """nvmlValueType_t."""
-_PAIR = struct.Struct("=QQ")
+_UNSIGNED_INT = 1
+_PAIR_BYTES = 16
 """nvmlSample_t: CPU time in µs, a union of 64 bits."""
 _NOTHING_NEW = Absent(Why.NOT_YET, "the driver has no new sample")
 
@@ -55,11 +55,13 @@ class SampleBuffer:
             self.never = Absent(Why.UNSUPPORTED, "the driver's samples have a type that qtop does not know")
             return self.never
         since = self._since.value
-        pairs = [
-            (at, value_of(kind, value))
-            for at, value in _PAIR.iter_unpack(memoryview(self._memory).cast("B")[: count * _PAIR.size])
-            if at > since
-        ]
+        both = memoryview(self._memory).cast("B")[: count * _PAIR_BYTES].cast("Q").tolist()
+        times, values = both[::2], both[1::2]
+        if kind == _UNSIGNED_INT:
+            values = [value & 0xFFFFFFFF for value in values]  # the driver leaves the upper half as it was
+        pairs = list(zip(times, values, strict=True))
+        if pairs and min(times) <= since:
+            pairs = [pair for pair in pairs if pair[0] > since]
         if pairs:
             self._since.value = pairs[-1][0]
         return _NOTHING_NEW if first or not pairs else pairs

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from qtop.model import roofline
+from qtop.model import roofline, several
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, Stage, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
@@ -111,6 +111,9 @@ class Deriver:
         )
         server, settings = self._settings.push(self._frame, sample)
         self._frame = replace(self._frame, server=server, settings=settings)
+        if engine == "vllm" and not isinstance(self._frame.engine, Absent):
+            api_servers = several.how_many(self._frame.sched, settings)
+            self._frame = replace(self._frame, engine=several.without_steps(self._frame.engine, api_servers))
         fall, roof = self._waterfall(engine, self._client(sample)), roofline.present(self._frame)
         self._frame = replace(
             self._frame,

@@ -10,7 +10,7 @@ from qtop.model.host import pressure_shares
 from qtop.model.places import clock_view, place_of
 from qtop.model.roles import roles_of
 from qtop.model.series import increase, rate, ratio
-from qtop.model.threads import critical_threads, thread_views
+from qtop.model.threads import by_waiting, critical_threads, thread_views
 from qtop.sample import (
     NOT_RECORDED,
     NOT_YET,
@@ -56,13 +56,14 @@ def sched_view(
     threads: list[ThreadView] = []
     for key, members in by_group.items():
         stopped = _stopped(old, new, key)
-        threads += [
-            replace(thread, throttled=min(thread.wait, stopped)) if stopped and thread.wait else thread
-            for thread in members
-        ]
+        if stopped:
+            members = [
+                replace(thread, throttled=min(thread.wait, stopped)) if thread.wait else thread for thread in members
+            ]
+        threads += members
     if not threads:
         return NOT_YET
-    threads.sort(key=lambda thread: (thread.wait, thread.run), reverse=True)
+    threads = by_waiting(threads)
     critical = critical_threads(threads, engine)
     group = new.cgroups.get(new.processes[0].cgroup, NOT_RECORDED)
     busiest = critical[0] if critical else threads[0]

@@ -158,7 +158,10 @@ def _defaults(
     if version is None or version < vllm_defaults.OLDEST or not told or not _is_served(server.argv):
         return [], {}
     source = vllm_defaults.described(version)
-    found = [Setting(one.name, one.value, source, one.note) for one in vllm_defaults.defaults(version).values()]
+    build = vllm_defaults.defaults(version)
+    if not gpus and any(one.name.startswith("VLLM_CPU_") for one in claims):
+        gpus, build = (Gpu(0, "cpu"),), vllm_defaults.of_cpu_build(build, version)
+    found = [Setting(one.name, one.value, source, one.note) for one in build.values()]
     held = {one.name: one.value for one in sorted(claims, key=_rank, reverse=True)}
     ranks = _number(held.get("data_parallel_size", "1")) or 1
     if "headless" not in held and not any(name.startswith("data_parallel_") and name.endswith("_lb") for name in held):
@@ -174,8 +177,6 @@ def _defaults(
 
 def _batch(version: Version, held: Mapping[str, str], gpus: Sequence[Gpu]) -> tuple[int, int] | None:
     """(max_num_seqs, max_num_batched_tokens), bounded as arg_utils.py bounds them; None if the GPUs leave it open."""
-    if not gpus and any(name.startswith("VLLM_CPU_") for name in held):
-        gpus = (Gpu(0, "cpu"),)
     tensor, pipeline = (_number(held.get(f"{kind}_parallel_size", "1")) or 1 for kind in ("tensor", "pipeline"))
     throughput = held.get("performance_mode") == "throughput"
     answers = {vllm_defaults.batch(version, gpu, int(tensor * pipeline), throughput) for gpu in gpus}

@@ -106,6 +106,20 @@ def defaults(version: Version) -> dict[str, Default]:
     return {one.name: one for one in DEFAULTS if version >= one.since and (one.until is None or version < one.until)}
 
 
+CPU_BUILD = (
+    Default("block_size", "128", since=(0, 32, 0), note="the CPU build's"),
+    Default("async_scheduling", "off", since=(0, 32, 0), note="the CPU build's"),
+)
+"""What platforms/cpu.py decides otherwise; read in 0.32, not known of those before."""
+
+
+def of_cpu_build(found: Mapping[str, Default], version: Version) -> dict[str, Default]:
+    """The defaults of the CPU build, of those of the same version for a GPU."""
+    differing = {one.name: one for one in CPU_BUILD}
+    kept = {name: one for name, one in found.items() if name not in differing}
+    return kept | {name: one for name, one in differing.items() if version >= one.since}
+
+
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """What decides the batch: the device's memory in bytes and its name. ``memory`` 0: not a GPU but the CPU build."""

@@ -19,7 +19,7 @@ from qtop.collect.config_in_force import gather
 from qtop.collect.engine.base import EngineAdapter
 from qtop.collect.engine.identify import identify
 from qtop.collect.http import Access, open_client
-from qtop.collect.kept import read_text
+from qtop.collect.kept import read_once
 from qtop.collect.stat import parse_stat
 from qtop.errors import QtopError
 from qtop.sample import Absent, ServerInfo, Why
@@ -358,8 +358,8 @@ class _Found:
 
 def _runs(pid: int, start_ticks: int | None) -> bool:
     """Whether this very process is there; one that ended and was not waited for (a zombie) is not."""
-    text = read_text(f"/proc/{pid}/stat")
-    stat = None if isinstance(text, Absent) else parse_stat(text.encode("utf-8", "replace"))
+    text = read_once(f"/proc/{pid}/stat", 1024)
+    stat = None if isinstance(text, Absent) else parse_stat(text)
     return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
 
 

@@ -24,6 +24,7 @@ from qtop.ui import commands
 from qtop.ui.bridge import Bridge
 from qtop.ui.changes import Changes
 from qtop.ui.display import DisplayMixin
+from qtop.ui.keyboard import KeyboardMixin
 from qtop.ui.look import Look
 from qtop.ui.panels.header import Status
 from qtop.ui.playback import Playback
@@ -42,7 +43,7 @@ MESSAGE_S = 6.0
 DEBUG = bool(os.environ.get("QTOP_DEBUG"))
 
 
-class QtopApp(ThemeMixin, DisplayMixin, App[None]):
+class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
     """Shows a session. ``prompt`` and ``max_tokens`` are for the key p."""
 
     TITLE = "qtop"
@@ -136,7 +137,7 @@ class QtopApp(ThemeMixin, DisplayMixin, App[None]):
 
     @property
     def _drawable(self) -> bool:
-        return self._main.is_mounted and bool(self._main.children) and not self._leaving
+        return self._main.is_mounted and bool(self._main.children) and self.is_running and not self._leaving
 
     def run_later(self, call: Callable[[], None]) -> None:
         """Run on the UI thread, from any thread."""

@@ -44,14 +44,17 @@ def fit(text: str, width: int) -> str:
     text = clean(text)
     if width_of(text) <= width:
         return text
-    kept, used = [], 0
-    for char in text:
-        cells = width_of(char)
-        if used + cells > width - 1:
-            break
-        kept.append(char)
-        used += cells
-    return "".join(kept) + "…" if width > 0 else ""
+    return _head(text, width - 1) + "…" if width > 0 else ""
+
+
+def _head(text: str, width: int) -> str:
+    """As much of a clean text's beginning as takes at most ``width`` cells."""
+    used = 0
+    for at, char in enumerate(text):
+        used += width_of(char)
+        if used > width:
+            return text[:at]
+    return text
 
 
 def fit_middle(text: str, width: int) -> str:
@@ -81,7 +84,7 @@ def wrap(text: str, width: int) -> list[str]:
                 word = word.lstrip()
                 cells = width_of(word)
             while cells > width > 0:
-                part = fit(word, width + 1).removesuffix("…") or word[:1]
+                part = _head(word, width) or word[:1]
                 lines.append(part)
                 word = word[len(part) :]
                 cells = width_of(word)

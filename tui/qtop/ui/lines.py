@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
-from textual.widget import Widget
 
 from qtop.ui.look import Line
+from qtop.ui.plain import Ground, Plain
 
 
-class Lines(Widget):
+class Lines(Plain):
     """Shows lines of segments, cut to its width. What draws them is a pure function elsewhere."""
 
     DEFAULT_CSS = "Lines { height: auto; }"
@@ -20,6 +21,11 @@ class Lines(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._lines: tuple[Line, ...] = ()
+        self._on: Ground | None = None
+        self._styles_on: dict[int, tuple[Style, Style]] = {}
+        """Styles on that ground, by the identity of each; it is kept with it, so that the identity stays its own."""
+        self._strips: dict[int, tuple[Line, int, Strip]] = {}
+        """By row the line that was drawn there, its width, and how."""
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -58,9 +64,25 @@ class Lines(Widget):
 
     def render_line(self, y: int) -> Strip:
         """One prepared line on the widget's background."""
-        base = self.rich_style
-        segments = [
-            Segment(segment.text, base + segment.style if segment.style else base)
-            for segment in (self._lines[y] if y < len(self._lines) else ())
-        ]
-        return Strip(segments).adjust_cell_length(self.size.width, base)
+        ground, width = self.ground, self.outer_size.width if self.ground.bare else self.size.width
+        if ground is not self._on:
+            self._on = ground
+            self._styles_on.clear()
+            self._strips.clear()
+        line = self._lines[y] if y < len(self._lines) else ()
+        known = self._strips.get(y)
+        if known is not None and known[0] is line and known[1] == width:
+            return known[2]
+        base, styles = ground.style, self._styles_on
+        segments = []
+        for text, style, _ in line:
+            if style is None:
+                segments.append(Segment(text, base))
+                continue
+            drawn = styles.get(id(style))
+            if drawn is None:
+                drawn = styles[id(style)] = (style, base + style)
+            segments.append(Segment(text, drawn[1]))
+        strip = Strip(segments).adjust_cell_length(width, base)
+        self._strips[y] = (line, width, strip)
+        return strip

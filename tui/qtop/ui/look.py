@@ -32,6 +32,7 @@ _PLAIN = str.maketrans(
 )  # fmt: skip
 
 
+_MOST_SEGMENTS = 2048
 _NOTHING = Style(conceal=False)
 """Shows nothing, and is not Rich's null style, of which there is one only."""
 
@@ -65,10 +66,17 @@ class Look:
         """Draw with another scheme from now on."""
         self.scheme = scheme
         self._styles: dict[tuple[str, str], Style] = {}
+        self._segments: dict[tuple[str, str, str], Segment] = {}
 
     def seg(self, text: str, pen: str = "text", action: str = "") -> Segment:
         """A piece of a line; ``action`` makes it clickable."""
-        return Segment(self.plain(text), self._style(pen, action))
+        key = (text, pen, action)
+        segment = self._segments.get(key)
+        if segment is None:  # most of a screen says the same again at the next tick
+            if len(self._segments) >= _MOST_SEGMENTS:
+                self._segments.clear()
+            segment = self._segments[key] = Segment(self.plain(text), self._style(pen, action))
+        return segment
 
     def again(self, line: Line) -> Line:
         """A line drawn with any scheme before, in the colours of this one."""

@@ -43,6 +43,8 @@ _SECTIONS: dict[str, tuple[str | tuple[str, str], ...]] = {
     "kv_transfer_config": ("kv_connector",),
 }
 # fmt: on
+_GRAPH_MODES = {0: "none", 1: "piecewise", 2: "full", (2, 0): "full_decode_only", (2, 1): "full_and_piecewise"}
+"""vLLM's CUDAGraphMode (config/compilation.py), which its JSON gives as numbers."""
 _TOP = ("optimization_level", "performance_mode", "shutdown_timeout")
 
 
@@ -74,5 +76,13 @@ def understood(answer: dict[str, Any]) -> tuple[Setting, ...] | Absent:
     found = pick(config, _TOP, SERVER_INFO)
     for section, names in _SECTIONS.items():
         if isinstance(held := config.get(section), dict):
-            found += pick(held, names, SERVER_INFO)
+            found += pick(_named(held), names, SERVER_INFO)
     return cut_short(found, SERVER_INFO)
+
+
+def _named(section: dict[str, Any]) -> dict[str, Any]:
+    """A section with its mode of CUDA graphs by name, where it has one that is known."""
+    mode = section.get("cudagraph_mode")
+    key = tuple(mode) if isinstance(mode, list) else mode
+    name = _GRAPH_MODES.get(key) if isinstance(key, int | tuple) and not isinstance(key, bool) else None
+    return section if name is None else {**section, "cudagraph_mode": name}

@@ -32,7 +32,7 @@ class EngineWaitsForCpu:
             headline=_headline(frame, sched, worst),
             evidence=_evidence(frame, sched, worst),
             remedies=_remedies(sched, worst),
-            reason=_reason(sched, worst),
+            reason=_reason(frame, sched, worst),
         )
 
 
@@ -46,13 +46,30 @@ def _headline(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
     where = "the CPUs"
     if cpus:
         where = f"core {worst.allowed}" if len(cpus) == 1 else f"cores {worst.allowed}"
-    if not isinstance(others, Absent) and others:
+    if _crowds_itself(frame, sched, worst):
+        text += f" — the server's own threads fill {where}"
+    elif not isinstance(others, Absent) and others:
         text += f" — {_who(others_named(sched))} on {where} too"
     elif cpus and len(cpus) < _host_cpus(frame):
         text += f" — it may use only {where} of {_host_cpus(frame)}"
     if not isinstance(frame.gpus, Absent) and frame.gpus and not isinstance(frame.gpus[0].util, Absent):
         text += f"; GPU {percent(frame.gpus[0].util)} busy"
     return text
+
+
+def _crowds_itself(frame: Frame, sched: SchedView, worst: ThreadView) -> bool:
+    """Whether the server's own threads are what is in the way: nobody can wait for longer than others run, and what
+    others run on the host explains less than half of this wait while the server's other threads explain it."""
+    if isinstance(sched.competitors, Absent) or isinstance(sched.cpu, Absent):
+        return False
+    allowed = cpulist.parse_or_empty(worst.allowed)
+    others = sum(one.share for one in sched.competitors)
+    if isinstance(frame.host, HostView) and not isinstance(frame.host.busy, Absent):
+        if len(allowed) < frame.host.cpus:
+            return False  # where the rest of the host is busy is not known
+        others = max(others, frame.host.busy * frame.host.cpus - sched.cpu)  # those too short-lived to be listed too
+    own = sum(one.run for one in sched.threads if one is not worst)
+    return others < worst.contended / 2 <= own
 
 
 def others_named(sched: SchedView) -> Counter[str]:
@@ -109,10 +126,12 @@ def _throttle_line(sched: SchedView, worst: ThreadView) -> Evidence:
     return Evidence(name, worst.throttled, "of wall time", None, "cpu.stat of its cgroup")
 
 
-def _reason(sched: SchedView, worst: ThreadView) -> str:
+def _reason(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
     if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended and worst.wait >= ENTER[0].at:
         return f"it waits {percent(worst.wait)}, but its cgroup's quota explains {percent(worst.throttled)}: see QT202"
     if worst.contended >= ENTER[0].at and not _remedies(sched, worst):
+        if _crowds_itself(frame, sched, worst):
+            return "it may already use every CPU that its cgroup allows, and the server fills them: it needs more CPUs"
         return "it may already use every CPU that its cgroup allows: move or stop the processes beside it"
     return ""
 

@@ -31,9 +31,10 @@ def _v(*names: str) -> tuple[str, ...]:
     return tuple(f"vllm:{name}" for name in names)
 
 
-_RUNNING = Level(_v("num_requests_running"))
-_WAITING = Level(_v("num_requests_waiting"))
-_KV_USE = Level(_v("kv_cache_usage_perc", "gpu_cache_usage_perc"), pick="max")
+_FIRST = "not told: several API servers tell it from the first request on"
+_RUNNING = Level(_v("num_requests_running"), absent=_FIRST)
+_WAITING = Level(_v("num_requests_waiting"), absent=_FIRST)
+_KV_USE = Level(_v("kv_cache_usage_perc", "gpu_cache_usage_perc"), pick="max", absent=_FIRST)
 _GENERATED = Rate(_v("generation_tokens_total"))
 # iteration_tokens_total is a histogram in spite of its name: its count is the number of engine steps.
 _STEPS = Rate(_v("iteration_tokens_total_count"))

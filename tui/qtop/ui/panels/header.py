@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qtop.model.frame import Frame, OwnView
-from qtop.sample import Absent, Reading, ServerInfo
+from qtop.sample import NOT_RECORDED, Absent, Reading, ServerInfo
 from qtop.ui.cells import clean, fit, fit_middle, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels.server import ENGINES
@@ -29,20 +29,21 @@ class Status:
     """Servers among which the user has to choose."""
 
 
+LEAST_KEYS = 54
+"""Columns of keys that stay before there is room for the cost."""
 LEAST_NAME = 12
 """Cells of a model's name that stay when the row is narrow."""
 
 
 def header_line(look: Look, frame: Frame, status: Status, width: int) -> Line:
-    """Left: the server. Right: recording, pause, interval, own cost, keys; on a narrow terminal the last go first."""
+    """Left: the server. Right: recording, pause, interval, keys; on a narrow terminal the last go first."""
     left: Line = (look.seg(" qtop ", "title"), look.seg(" "))
     room = width - sum(width_of(segment.text) for segment in left) - 1
     state = _state(look, status, width)
-    side = [_keys(look), _pace(look, status), *([_cost(look, frame)] if not status.replay else [])]
+    side = [_keys(look), _pace(look, status)]
     taken = sum(_cells(group) for group in state)
-    whole = width_of(_who(frame, width))
     kept = 0
-    for least, group in zip((20, 28, min(40, whole)), side, strict=False):  # who is watched matters more than the cost
+    for least, group in zip((20, 28), side, strict=True):  # who is watched matters more
         if room - taken - _cells(group) < least:
             break
         taken += _cells(group)
@@ -96,11 +97,11 @@ def _pace(look: Look, status: Status) -> Line:
     return (look.seg(f"{status.interval:g} s  ", "label"),)
 
 
-def _cost(look: Look, frame: Frame) -> Line:
-    own = frame.own
+def _cost(look: Look, own: OwnView | Absent) -> Line:
+    """What qtop itself takes: share of one core with its children, and what it writes to the terminal."""
     if not isinstance(own, OwnView):
         return ()
-    return (look.seg(f"{percent(own.cpu, 4)} CPU {_rate(own.tty_bytes_s)}  ", "label"),)
+    return (look.seg(f"qtop {percent(own.cpu, 4)} CPU {_rate(own.tty_bytes_s)} ", "label"),)
 
 
 def _rate(bytes_s: Reading[float]) -> str:
@@ -124,8 +125,15 @@ Key = tuple[str, str, str]
 """A key as it is shown, what it does, and the action of a click."""
 
 
-def key_line(look: Look, width: int, keys: Iterable[Key], message: str = "") -> Line:
-    """The keys, as many as fit, or for a few seconds what just happened."""
+def key_line(
+    look: Look, width: int, keys: Iterable[Key], message: str = "", own: OwnView | Absent = NOT_RECORDED
+) -> Line:
+    """The keys, as many as fit, or for a few seconds what just happened; at the right end what qtop costs."""
+    cost = _cost(look, own)
+    taken = _cells(cost)
+    if cost and not message and width - taken >= LEAST_KEYS:
+        left = key_line(look, width - taken, keys)
+        return (*left, look.seg(" " * (width - taken - _cells(left))), *cost)
     if message:
         return (look.seg(f" {fit_middle(message, width - 2)}", "accent"),)
     segments = [look.seg(" ")]

@@ -15,7 +15,7 @@ def probe_lines(look: Look, state: ProbeState, width: int, height: int) -> list[
     """The answer's last lines, then the figures, then the gaps."""
     lines = [title(look, "Test prompt", width, _note(state))]
     if not state.plan and not state.text and not state.running:
-        return [*lines, (look.seg(fit("p sends a short prompt to this server and times every token", width), "label"),)]
+        return [*lines, (look.seg(fit("p: send a prompt and time every token", width), "label"),)]
     foot: list[Line] = []
     if state.warning:
         foot.append((look.seg(fit(state.warning, width), "warn"),))

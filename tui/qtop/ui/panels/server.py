@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame
+from qtop.model.several import cap_of
 from qtop.plan.memory import full_length_requests
-from qtop.sample import Absent, ServerInfo
+from qtop.sample import Absent, Reading, ServerInfo
 from qtop.ui.cells import fit
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import crit_above, packed, pair, title
@@ -29,7 +30,7 @@ def server_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[L
     if not isinstance(engine, EngineView):
         lines.append(pair(look, "metrics", fit(str(engine), width - 8), "warn"))
         return lines + _limits(look, server, frame)
-    lines.append(_load(look, engine, server, width))
+    lines.append(_load(look, engine, cap_of(frame), width))
     lines.append(_cache(look, engine, width))
     lines.append(_tokens(look, engine, frame, width))
     lines.append(pair(look, "prompt", f"{number(engine.prompt_tok_s, 6)} tok/s"))
@@ -38,8 +39,8 @@ def server_lines(look: Look, frame: Frame, width: int, rows: int = 99) -> list[L
     return (lines + _limits(look, server, frame))[:rows]
 
 
-def _load(look: Look, engine: EngineView, server: ServerInfo, width: int) -> Line:
-    cap = f" of {number(server.max_running)}" if not isinstance(server.max_running, Absent) else ""
+def _load(look: Look, engine: EngineView, most: Reading[int], width: int) -> Line:
+    cap = f" of {number(most)}" if not isinstance(most, Absent) else ""
     waits = not isinstance(engine.waiting, Absent) and engine.waiting > 0
     return packed(
         width,

@@ -11,12 +11,13 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from qtop.model.history import History
-from qtop.sample import Absent
+from qtop.sample import NOT_RECORDED, Absent
 from qtop.session import Snapshot
 from qtop.ui.lines import Lines
 from qtop.ui.look import Look
 from qtop.ui.panels.findings import verdict_line
 from qtop.ui.panels.header import Key, Status, header_line, key_line
+from qtop.ui.spans import SpanCompositor
 from qtop.ui.steady import Calm
 from qtop.ui.trials import ProbeState
 
@@ -44,6 +45,7 @@ class MainScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._compositor = SpanCompositor()
         self._calm = Calm()
 
     @property
@@ -112,4 +114,5 @@ class MainScreen(Screen[None]):
             extra = (("d", "demo server", "app.demo"),)
             plan = "[d] start the demo server" if width >= 80 else "[d] demo"
         self.lines("verdict").show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
-        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message)])
+        own = NOT_RECORDED if status.replay else snapshot.frame.own
+        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message, own)])

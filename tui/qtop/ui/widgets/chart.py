@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.segment import Segment
-from textual.geometry import Region
+from rich.style import Style
+from textual.geometry import Region, Size
 from textual.strip import Strip
-from textual.widget import Widget
 
+from qtop.ui.plain import Ground, Plain
 from qtop.ui.widgets.marks import area, nice_top, peak
 
 _PER_CELL = 2
@@ -21,7 +22,7 @@ _SHRINK_BELOW = 0.3
 """An automatic scale comes down when the highest value is under this part of it: one that wavers redraws everything."""
 
 
-class TimeChart(Widget):
+class TimeChart(Plain):
     """An area chart with time running to the right, two buckets a cell, as many rows high as its style says.
 
     Buckets lie on multiples of ``bucket`` seconds of absolute time, and cells on multiples of two buckets, so what a
@@ -60,6 +61,12 @@ class TimeChart(Widget):
         self._edge: int | None = None  # the cell after the last one on the right
         self._top = scale or 1.0
         self._rows: list[str] = []
+        self._fill: tuple[Ground, Style] | None = None
+        """What the area is drawn with, and on what ground."""
+        self._drawn: tuple[int, Size] | None = None
+        """The cell before which everything is drawn, and the size for which it is."""
+        self._highest = 0.0
+        """The highest value in sight when the scale was last chosen."""
 
     @property
     def scale(self) -> float | None:
@@ -82,7 +89,8 @@ class TimeChart(Widget):
         A time before all that the chart shows starts it afresh: the clock was set back, or a replay has jumped.
         """
         self._take(t, value)
-        self._redraw()
+        if not self._unseen(t):
+            self._redraw()
 
     def set_points(self, points: Iterable[tuple[float, float | None]]) -> None:
         """Show these (seconds, value) pairs and nothing else."""
@@ -108,15 +116,34 @@ class TimeChart(Widget):
             total, count = self._sums.get(index, (0.0, 0))
             self._sums[index] = (total + value, count + 1)
 
+    def _unseen(self, t: float) -> bool:
+        """Whether what was added last, at ``t``, leaves the picture as it is: it is in the cell that is not drawn yet,
+        and the scale is given, or is not moved by it."""
+        if self._newest is None or not math.isfinite(t) or self._drawn != (self._cell(), self.size):
+            return False
+        index = math.floor(t / self._bucket)
+        if index < self._cell() * _PER_CELL:
+            return False
+        total, count = self._sums.get(index, (0.0, 0))
+        return self._scale is not None or not count or (count == 1 and total <= self._highest)
+
+    def _cell(self) -> int:
+        """The cells before this one are to be drawn."""
+        assert self._newest is not None
+        return (self._newest + 1) // _PER_CELL
+
     def _draw(self) -> list[str]:
         width, height = self.size
+        self._drawn = None
         if self._newest is None:
             return [" " * width] * height
-        cell = (self._newest + 1) // _PER_CELL  # the cells before this one are to be drawn
+        cell = self._cell()
+        self._drawn = (cell, self.size)
         if self._scale is not None:
             self._top = self._scale
         else:
             highest = peak([self._mean(index) for index in range((cell - width) * _PER_CELL, self._newest + 1)])
+            self._highest = highest
             if highest > self._top or highest < self._top * _SHRINK_BELOW:
                 self._top = nice_top(highest)
         self._edge = self._place(cell, self._edge)
@@ -174,7 +201,9 @@ class TimeChart(Widget):
     def render_line(self, y: int) -> Strip:
         """Return one row of the chart."""
         row = self._rows[y] if y < len(self._rows) else " " * self.size.width
-        return Strip([Segment(row, self.get_component_rich_style("timechart--fill"))], len(row))
+        if self._fill is None or self._fill[0] is not self.ground:
+            self._fill = (self.ground, self.get_component_rich_style("timechart--fill"))
+        return Strip([Segment(row, self._fill[1])], len(row))
 
 
 def _differing(before: list[str], after: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 _EIGHTHS_ACROSS = " ▏▎▍▌▋▊▉█"
 _HALVES_ACROSS = " -#"
@@ -62,15 +63,19 @@ def area(
         top = peak(shown)
     steps = 3 if ascii else 4
     levels = [_level(value, top, steps * height) for value in shown]
-    pairs = list(zip(levels[::2], levels[1::2], strict=True))
-    rows = []
+    columns = [_column(a, b, height, ascii) for a, b in zip(levels[::2], levels[1::2], strict=True)]
+    return ["".join(row) for row in zip(*columns, strict=True)]
+
+
+@lru_cache(maxsize=4096)
+def _column(left: int, right: int, height: int, ascii: bool) -> tuple[str, ...]:
+    """The cells, uppermost first, of one column of an area in which two values have these levels."""
+    steps = 3 if ascii else 4
+    cells = []
     for floor in range(steps * (height - 1), -1, -steps):
-        cells = ((min(max(a - floor, 0), steps), min(max(b - floor, 0), steps)) for a, b in pairs)
-        if ascii:
-            rows.append("".join(_THIRDS_UP[max(cell)] for cell in cells))
-        else:
-            rows.append("".join(_BRAILLE[a][b] if a or b else " " for a, b in cells))
-    return rows
+        a, b = min(max(left - floor, 0), steps), min(max(right - floor, 0), steps)
+        cells.append(_THIRDS_UP[max(a, b)] if ascii else _BRAILLE[a][b] if a or b else " ")
+    return tuple(cells)
 
 
 def peak(values: Sequence[float | None]) -> float:
