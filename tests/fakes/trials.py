@@ -50,11 +50,11 @@ def trial(
     return Trial(number, asked, AT, results, check, text="an answer, 量子纠缠 " * 20).summed_up()
 
 
-def window(others: float = 0.0, fired: bool = False, absent: bool = False) -> ServerWindow:
-    """What a vLLM did meanwhile."""
+def window(others: float = 0.0, fired: bool = False, absent: bool = False, why: str = "") -> ServerWindow:
+    """What a vLLM did meanwhile; ``why``: the means are not to be trusted."""
     times = {"client": 0.5, "network": 2.0, "frontend": 5.0, "queue": 12.0, "prefill": 80.0, "decode": 760.0}
     stages = tuple(Stage(name, ms) for name, ms in times.items())
-    fall: Waterfall | Absent = Waterfall(12.0, 20.0 + others, stages, 97.0, 24.6, 32.0)
+    fall: Waterfall | Absent = Waterfall(12.0, 20.0 + others, stages, 97.0, 24.6, 32.0, trusted=not why, why=why)
     if absent:
         fall = Absent(Why.NOT_YET, "the server was not read before and after the test")
     rules = (Fired("QT201", "the engine waits for a CPU", 0.82),) if fired else ()

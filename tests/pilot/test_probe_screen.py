@@ -175,6 +175,7 @@ async def test_a_text_of_ones_own_is_typed_without_the_global_keys(server: SseSe
         await tap(pilot, "p")
         await until(pilot, lambda: "1 ok, 0 failed" in page(app), 20.0)
         assert server.seen[-1].body["messages"][0]["content"].endswith("qgtvmp?1")
+        assert "Test 1   “qgtvmp?1” · up to 64 tokens" in page(app)
 
 
 async def test_what_is_pasted_keeps_all_its_lines() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tests.fakes.sse_server import SseServer
 from tests.fakes.stub_source import Machine, StubSource
 from tests.pilot.helpers import make_app, row, rows, running, until
 
@@ -42,3 +43,22 @@ async def test_another_choice_warns_anew() -> None:
         await pilot.pause()
         assert not app.session.probing
         assert "p again" in row(app, 40)
+
+
+async def test_what_ran_was_the_test_itself_when_it_has_just_ended() -> None:
+    with SseServer() as server:
+        url = server.url("ok")
+        machine = Full(url=url)
+        source = StubSource(machine.samples(0, 3))
+        app = make_app(source, access=Access(url))
+        async with running(app) as pilot:
+            await pilot.press("p", "p", "p")
+            await until(pilot, lambda: len(app.probing.trials) == 1, 20.0)
+            await pilot.press("p")  # the latest scrape is from before the end
+            await until(pilot, lambda: len(app.probing.trials) == 2, 20.0)
+            for second in (3.0, 4.0):
+                source.play(machine.sample(second))
+            await until(pilot, lambda: "already waiting" in "\n".join(rows(app)))
+            await pilot.press("p")
+            await until(pilot, lambda: "p again" in row(app, 40))
+            assert len(app.probing.trials) == 2

@@ -352,6 +352,8 @@ def test_one_test_in_full_tells_the_server_s_part_and_who_else_was_there() -> No
     assert [name for name in stages if name in ("client", "network", "frontend", "queue", "prefill", "decode")] == [
         "client", "network", "frontend", "queue", "prefill", "decode",
     ]  # fmt: skip
+    doubted = trial(2).seen(window(others=7.0, why="7 requests of other clients are in these means"))
+    assert "doubt: 7 requests of other clients are in these means" in text(detail_lines(LOOK, doubted, 78, False))
     absent = trial(2).seen(window(absent=True))
     assert "the server was not read" in text(detail_lines(LOOK, absent, 78, False))
     assert "reading it once more" in text(detail_lines(LOOK, trial(3), 78, False))

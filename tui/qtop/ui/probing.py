@@ -22,6 +22,8 @@ DRAW_S = 0.1
 MOST_TRIALS = 200
 """Tests kept; the oldest go first."""
 MARKS = 2
+STALE = 1
+"""Ticks after a test whose scrape may lie before its end: what runs in them was the test itself."""
 
 
 class Probing:
@@ -40,6 +42,8 @@ class Probing:
         self._count = 0
         self._mine = False
         self._warned: Asked | None = None
+        self._stale_until = 0
+        """Snapshots up to this number may show the server as it was while the latest test ran."""
         self._drawn = 0.0
         self._draw_waits = False
         self._events: deque[ProbeEvent] = deque()
@@ -59,7 +63,13 @@ class Probing:
             request = self.request()
         except QtopError as error:
             return "", str(error)
+        return self._planned(request)
+
+    def _planned(self, request: ProbeRequest) -> tuple[str, str]:
         text, warning = self._app.session.probe_plan(request)
+        shown = self._app.session.latest
+        if shown is not None and shown.seq <= self._stale_until:
+            warning = None
         return with_reading(request, text), warning or ""
 
     def toggle(self) -> None:
@@ -83,10 +93,9 @@ class Probing:
             request = self.request()
             asked = Asked.of(request)
             state = ProbeState(asked=asked)
-            text, warning = app.session.probe_plan(request)
-            state.plan, state.warning = with_reading(request, text), warning or ""
+            state.plan, state.warning = self._planned(request)
             self.state = state
-            if warning and self._warned != asked:
+            if state.warning and self._warned != asked:
                 self._warned = asked
                 app.say("the server is saturated: p again sends it all the same")
                 app.redraw()
@@ -144,6 +153,7 @@ class Probing:
         """Keep the test, then add up its figures and read the server once more, beside the screen."""
         state, session = self.state, self._app.session
         state.warning = ""
+        self._stale_until = (session.latest.seq if session.latest is not None else 0) + STALE
         if not state.results:
             return
         self._count += 1

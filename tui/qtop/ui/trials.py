@@ -12,12 +12,15 @@ from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.selfcheck import SelfCheck
 from qtop.probe.summary import Summary, summarise_all
 from qtop.probe.timing import ProbeResult
+from qtop.ui.cells import fit
 from qtop.ui.panels.histogram import GapCounts
 from qtop.units import number
 from qtop.watch import ServerWindow
 
 KEEP_TEXT = 8000
 """Characters of an answer kept for the screen."""
+NAMED_BY = 80
+"""Characters at the beginning of a text of the user's that it may be called by."""
 KEEP_GAPS = 512
 """Gaps kept for the line of those that came last."""
 
@@ -36,7 +39,7 @@ class Asked:
     @classmethod
     def of(cls, request: ProbeRequest) -> Asked:
         """The same of a request."""
-        name = request.prompt_name or "own text"
+        name = request.prompt_name or f"“{fit(' '.join(request.prompt[:NAMED_BY].split()), NAMED_BY // 2)}”"
         streams, rate, exact = request.concurrency, request.rate, request.ignore_eos
         return cls(name, request.max_tokens, request.requests, streams, rate, exact)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from qtop.probe.compare import Change, compare
 from qtop.probe.selfcheck import SelfCheck
@@ -158,7 +159,8 @@ def _wrapped(look: Look, text: str, width: int, pen: str) -> list[Line]:
 
 
 def _totals(look: Look, summary: Summary, trial: Trial, width: int) -> list[Line]:
-    parts = [f"{summary.ok} ok, {summary.failed} failed in {milliseconds(summary.seconds * 1000)}"]
+    took = f"{summary.seconds:.1f} s" if summary.seconds >= 1 else milliseconds(summary.seconds * 1000)
+    parts = [f"{summary.ok} ok, {summary.failed} failed in {took}"]
     if summary.requests_s is not None and summary.ok > 1:
         parts.append(f"{summary.requests_s:.2g} requests/s" if summary.requests_s < 10 else _rate(summary))
     if summary.output_tokens is not None:
@@ -252,8 +254,10 @@ def _server(look: Look, trial: Trial, width: int, tall: bool) -> list[Line]:
         lines += [title(look, "Where these requests' time went", width), *_wrapped(look, str(fall), width, "label")]
     else:
         rows = len(fall.stages) + 2 if tall else 3
-        lines += stage_lines(look, fall, Laid(window.cpu_wait), name, width, rows)
-    if not isinstance(window.others, Absent) and window.others >= 1:
+        lines += stage_lines(look, replace(fall, why=""), Laid(window.cpu_wait), name, width, rows)
+    if not isinstance(fall, Absent) and fall.why:
+        lines += _wrapped(look, f"doubt: {fall.why}", width, "warn")
+    elif not isinstance(window.others, Absent) and window.others >= 1:
         many = f"{number(round(window.others))} request{'s' if round(window.others) != 1 else ''}"
         lines += _wrapped(look, f"{many} of other clients finished in this window as well", width, "label")
     lines += _roof(look, trial.summary, window, width)
