@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""Makes the README's screenshots from recorded data: a real vLLM on a real H100, replayed through the dashboard.
+"""Makes the README's screenshots: a real vLLM on a real H100, replayed through the dashboard, and the probe screen on
+the demo's real llama.cpp server, which it starts.
 
 screenshots.py [OUT_DIR]      (default docs/)  → SVG files, made by Textual itself
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import tempfile
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tui"))
 
+from qtop.config import Settings  # noqa: E402
+from qtop.demo.server import DemoServer  # noqa: E402
 from qtop.record.convert import import_trace  # noqa: E402
 from qtop.session import Session  # noqa: E402
 from qtop.source.replay import ReplaySource  # noqa: E402
 from qtop.ui.app import QtopApp  # noqa: E402
 from qtop.ui.look import choose  # noqa: E402
+from qtop.verbs.live import make_session  # noqa: E402
 
 SHOTS = (
     ("dashboard", "recordings/h100-affinity.qtop", (120, 40), 20, ()),
@@ -55,12 +62,39 @@ async def shoot(name: str, data: str, size: tuple[int, int], stop: int, keys: tu
     print(folder / f"{name}.svg")
 
 
+async def shoot_probe(folder: Path) -> None:
+    """Two tests on a real server, side by side."""
+    with DemoServer() as server:
+        session, _ = make_session(argparse.Namespace(url=server.url), Settings())
+        app = QtopApp(session, choose("truecolor", {"LANG": "C.UTF-8"}), max_tokens=48)
+        async with app.run_test(size=(120, 44)) as pilot:
+            await _shows(pilot, app, "running 0 of 4")
+            await pilot.press("p", "down", "down", "down", "down", *"20", "enter")
+            await _shows(pilot, app, "Test 1 ")
+            await pilot.press("up", "right", "right", "enter")
+            await _shows(pilot, app, "Test 2 ")
+            await pilot.pause(2.0)
+            (folder / "probe.svg").write_text(app.export_screenshot(title="qtop"))
+        session.close()
+    print(folder / "probe.svg")
+
+
+async def _shows(pilot: Pilot[None], app: QtopApp, text: str) -> None:
+    for _ in range(900):
+        await pilot.pause(0.05)
+        if any(text in strip.text for strip in app.screen._compositor.render_strips(app.size)):
+            return
+    screen = "\n".join(strip.text for strip in app.screen._compositor.render_strips(app.size))
+    raise SystemExit(f"{text!r} did not come about:\n{screen}")
+
+
 def main() -> None:
     """All of them."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
     folder.mkdir(parents=True, exist_ok=True)
     for name, data, size, stop, keys in SHOTS:
         asyncio.run(shoot(name, data, size, stop, keys, folder))
+    asyncio.run(shoot_probe(folder))
 
 
 if __name__ == "__main__":

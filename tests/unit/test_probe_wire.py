@@ -67,6 +67,8 @@ def test_bytes_that_are_read_late_have_the_stamp_of_their_arrival() -> None:
 
     with served(talk) as port:
         stream = connect(port)
+        while not sent:
+            time.sleep(0.001)
         time.sleep(LATE_S)
         assert stream.read(100, 10) == b"token"
         read = time.monotonic()

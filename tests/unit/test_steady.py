@@ -13,7 +13,7 @@ from qtop.model.frame import Frame, HostView, OwnView, Stage, Waterfall
 from qtop.model.history import History
 from qtop.sample import NOT_YET, Absent, Reading, Why
 from qtop.ui.look import choose
-from qtop.ui.panels.header import Status, header_line
+from qtop.ui.panels.header import Status, header_line, key_line
 from qtop.ui.panels.waterfall import waterfall_lines
 from qtop.ui.steady import HOLD_S, Calm, Steady
 from qtop.units import percent
@@ -113,13 +113,18 @@ def test_what_is_absent_stays_absent_and_comes_back_as_it_is() -> None:
         (0.02, 20.0, "   2 % CPU <0.1 kB/s"),
         (0.02, 640.0, "   2 % CPU  0.6 kB/s"),
         (1.0, 12_340.0, " 100 % CPU 12.3 kB/s"),
-        (NOT_YET, NOT_YET, "   – CPU         –"),
+        (NOT_YET, NOT_YET, "     – CPU         –"),
     ],
 )
 def test_own_cost_is_always_as_wide(cpu: Reading[float], sent: Reading[float], text: str) -> None:
-    frame = Frame(1.0, 1.0, own=OwnView(cpu, 0, sent, 0.0))
-    line = header_line(choose("truecolor", {"LANG": "C.UTF-8"}), frame, Status(interval=1.0), 120)
-    assert text.strip() in "".join(segment.text for segment in line)
+    look, keys = choose("truecolor", {"LANG": "C.UTF-8"}), (("q", "quit", "app.quit"),)
+    for width in (80, 120, 200):
+        line = "".join(segment.text for segment in key_line(look, width, keys, own=OwnView(cpu, 0, sent, 0.0)))
+        assert line.endswith(f"qtop{text} ") and len(line) == width
+    narrow = "".join(segment.text for segment in key_line(look, 60, keys, own=OwnView(cpu, 0, sent, 0.0)))
+    assert narrow.strip() == "q quit"  # keys matter more
+    told = "".join(segment.text for segment in key_line(look, 120, keys, "recorded", OwnView(cpu, 0, sent, 0.0)))
+    assert told.strip() == "recorded"
 
 
 @pytest.mark.parametrize(

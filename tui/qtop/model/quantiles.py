@@ -93,7 +93,8 @@ def quantile(gain: Window, percent: int, scale: float = 1.0) -> Reading[Quantile
         return Quantile(high, "=" if high == 0 else "<", 0.0, high)
     low, before = gain.bounds[at - 1] * scale, gain.below[at - 1]
     inside = (rank - before) / (gain.below[at] - before)
-    return Quantile(low + (high - low) * inside, "=", low, high)
+    # Rounding may carry an interpolated value past its bucket by the last bit.
+    return Quantile(min(high, low + (high - low) * inside), "=", low, high)
 
 
 def latency(

@@ -101,7 +101,7 @@ def _cost(look: Look, own: OwnView | Absent) -> Line:
     """What qtop itself takes: share of one core with its children, and what it writes to the terminal."""
     if not isinstance(own, OwnView):
         return ()
-    return (look.seg(f"qtop {percent(own.cpu, 4)} CPU {_rate(own.tty_bytes_s)} ", "label"),)
+    return (look.seg(f"qtop {percent(own.cpu, 5)} CPU {_rate(own.tty_bytes_s)} ", "label"),)
 
 
 def _rate(bytes_s: Reading[float]) -> str:
