@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from qtop.probe.timing import P90_NEEDS, P99_NEEDS, ProbeResult, quantile
+from qtop.probe.timing import P90_NEEDS, P99_NEEDS, ProbeResult, ServerTimes, quantile
 
 P95_NEEDS = 20
 INTERVAL_NEEDS = 6
@@ -84,6 +84,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     goodput_s: float | None = None
     """Requests a second that met the objective, of those due; None without one."""
     good: int | None = None
+    server: ServerTimes | None = None
+    """Means of what the server says of each request, where it does."""
 
 
 def summarise_all(results: Sequence[ProbeResult], objective: Objective | None = None) -> Summary:
@@ -118,7 +120,17 @@ def summarise_all(results: Sequence[ProbeResult], objective: Objective | None = 
         stall_ms=max(gaps, default=None),
         goodput_s=None if met is None else _rate(met, seconds),
         good=met,
+        server=_server([result.server for result in good if result.server is not None]),
     )
+
+
+def _server(times: Sequence[ServerTimes]) -> ServerTimes | None:
+    """The mean of each figure, over the requests that have it."""
+    means: dict[str, float | None] = {}
+    for name in ServerTimes.__struct_fields__:
+        values = [value for one in times if (value := getattr(one, name)) is not None]
+        means[name] = _round(math.fsum(values) / len(values)) if values else None
+    return ServerTimes(**means) if times else None
 
 
 def stat(values: Iterable[float | None], interval: bool = True) -> Stat | None:

@@ -37,6 +37,14 @@ def summary_lines(request: ProbeRequest, summary: Summary, check: SelfCheck | No
     if rows:
         lines += ["", HEAD, *rows, ""]
         lines.append(_throughput(summary))
+    if summary.server is not None:
+        told = {
+            "queue": summary.server.queue_ms,
+            "prefill": summary.server.prefill_ms,
+            "decode": summary.server.decode_ms,
+        }
+        words = "  ".join(f"{name} {milliseconds(value)}" for name, value in told.items() if value is not None)
+        lines.append(f"the server's word on these requests (means): {words}")
     if check is not None:
         lines.append(_check(check))
         lines += [f"  doubt: {mark}" for mark in check.marks]
