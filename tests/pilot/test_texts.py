@@ -55,7 +55,7 @@ async def test_an_answer_of_any_kind_stays_in_its_panel(name: str) -> None:
         await stream(app, TEXTS[name])
         for width, height in SIZES:
             await pilot.resize_terminal(width, height)
-            await pilot.pause(0.05)
+            await until(pilot, lambda: {cell_len(line) for line in rows(app)} == {width})  # noqa: B023 - awaited at once
             app._dashboard.draw_probe(app.probing.state)
             await pilot.pause()
             assert overflows(app) == []

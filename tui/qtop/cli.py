@@ -187,7 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--goodput", nargs="+", metavar="NAME:MS", help="count what meets ttft:MS, tpot:MS, e2e:MS (TTFT from due)"
     )
-    one.add_argument("--csv", action="store_true", help="print a line a request")
+    one.add_argument("--csv", action="store_true", help="print a line a request (not with --json)")
     one = verb("check", "the acceptance test: is this server as fast as its hardware allows")
     _test_options(one, requests="how many, at least 20 (20)", tokens="tokens of each answer (256)")
     one.add_argument(
@@ -230,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse: --help, --version, or a usage error
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except QtopError as error:
-        say(f"qtop: {error}")
+        told = "".join(char if char.isprintable() else " " for char in str(error))  # a file's name may hold anything
+        say(f"qtop: {' '.join(told.split())}")
         return error.exit_code
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args and isinstance(stop.args[0], signal.Signals) else signal.SIGINT

@@ -61,7 +61,7 @@ def accept(
     ttft_p50 = ttft.p50 if ttft is not None else None
     e2e_p90 = e2e.p90 if e2e is not None else None
     prompt = _mean(summary.input_tokens, summary.ok)
-    answer = _mean(summary.output_tokens, summary.ok) or float(tokens)
+    answer = min(float(tokens), _mean(summary.output_tokens, summary.ok) or float(tokens))
     if hardware is None:
         lines += [_open("TTFT p50", ttft_p50, why_unknown), _open("E2E p90", e2e_p90, why_unknown)]
     else:

@@ -6,6 +6,7 @@ prompt and all of the answer so far (``text`` is a list). An event says by its k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from qtop.probe.sse import SseEvent
 from qtop.probe.timing import ServerTimes, Usage
 
 DONE = "[DONE]"
+MOST_TOKENS = 10_000_000
+"""Of one request: a server that counts more counts nonsense."""
+_REASON = re.compile(r"[A-Za-z_]{1,32}")
 
 
 class Delta(NamedTuple):
@@ -66,7 +70,7 @@ class Answer:
                 break
             try:
                 chunk = msgspec.json.decode(event.data)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 self.garbled = True
                 continue
             if isinstance(chunk, dict):
@@ -97,7 +101,7 @@ class Answer:
     def _choice(self, choice: dict[str, Any], t: float, deltas: list[Delta]) -> None:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
-            self.finish_reason = reason
+            self.finish_reason = _reason(reason)
         inner = choice.get("delta")
         delta = inner if isinstance(inner, dict) else {}
         thought = delta.get("reasoning_content") or delta.get("reasoning")
@@ -125,7 +129,7 @@ class Answer:
             self.usage = Usage(_count(details.get("input_length")), _count(details.get("generated_tokens")))
             reason = details.get("finish_reason")
             if isinstance(reason, str) and reason:
-                self.finish_reason = reason
+                self.finish_reason = _reason(reason)
         if isinstance(chunk.get("generated_text"), str):
             self.finish_reason = self.finish_reason or "stop"
 
@@ -148,5 +152,11 @@ class Answer:
             self.t_first_output = t
 
 
+def _reason(said: str) -> str:
+    """A reason as servers give them; anything else may be what they were sent, and is not repeated."""
+    return said if _REASON.fullmatch(said) else "other"
+
+
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    fit = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if fit else None

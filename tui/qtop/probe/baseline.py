@@ -18,7 +18,7 @@ import msgspec
 
 from qtop.errors import QtopError
 from qtop.probe.compare import FLOOR_PCT
-from qtop.probe.timing import ProbeResult
+from qtop.probe.timing import MOST_MS, ProbeResult
 
 DRAWS = 2000
 FEWEST = 5
@@ -68,6 +68,12 @@ def load(path: Path) -> Baseline:
         raise QtopError(
             f"{path} is no result of `qtop check --json`", "Make one with: qtop check --json > FILE"
         ) from error
+    figures = [value for one in found.results for value in (one.ttft_ms, one.tpot_ms, one.e2e_ms) if value is not None]
+    if not all(0 <= value <= MOST_MS for value in figures):
+        raise QtopError(f"{path} holds times that cannot be")
+    good = sum(one.ok for one in found.results)
+    if good < FEWEST:
+        raise QtopError(f"{path} holds {good} good requests: a baseline needs {FEWEST}")
     return Baseline(found.model, found.test, found.results)
 
 

@@ -29,6 +29,10 @@ class Choice:
 def chosen(words: str, max_tokens: int, context: int | None) -> Choice:
     """The prompt that ``words`` name. ``context`` is what the server takes, prompt and answer together, in tokens, or
     None. QtopError for a file that cannot be read or a length that does not fit."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        raise QtopError("the prompt is not text in UTF-8", "Give it in a file: @FILE.") from None
     if words.startswith("@"):
         return Choice(read_prompt(words[1:]))
     preset = BY_NAME.get(words)

@@ -124,6 +124,7 @@ class ProbeClient:
                 return attempt.failed(error, self._notes)
             finally:
                 self._watchdog.remove(attempt.guard)
+                attempt.close()
             if status == 200:
                 return attempt.result(self._notes)
             if not self._give_way(dialect, wanted, status, message.lower()):
@@ -141,14 +142,14 @@ class ProbeClient:
         try:
             response = self._http.post(f"{self._base}/tokenize", json=body)
             answer = response.json() if response.is_success else None
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RecursionError):
             return None
         if not isinstance(answer, dict):
             return None
         counted, tokens = answer.get("count"), answer.get("tokens")
-        if isinstance(counted, int) and counted > 0:
-            return counted
-        return len(tokens) if isinstance(tokens, list) and tokens else None
+        if not isinstance(counted, int):
+            counted = len(tokens) if isinstance(tokens, list) else 0
+        return counted if 0 < counted <= 4 * len(text) else None
 
     def _give_way(self, dialect: Dialect, wanted: Wanted, status: int, message: str) -> bool:
         """Drop what the server refused and say whether to ask again; another request may have done so already."""
@@ -203,6 +204,11 @@ class _Attempt:
         self._answer = Answer(prompt)
         self.guard = Guard(request.stall_s, request.timeout_s, time.monotonic())
 
+    def close(self) -> None:
+        """Take the last reading of the thread's waiting, and let its file go."""
+        self._waited_last = self._queue.waited_ns()
+        self._queue.close()
+
     def send(self, url: str, body: dict[str, Any], on_delta: OnDelta) -> tuple[int, str]:
         """Stream the answer; the HTTP status (200 for any success) and the raw message of a refusal."""
         http_request = self._http.build_request("POST", url, json=body, extensions={"trace": self._trace})
@@ -210,8 +216,8 @@ class _Attempt:
             time.sleep(early)
         response = self._http.send(http_request, stream=True)
         try:
-            self.guard.watch(response)
             stream = response.extensions.get("network_stream")
+            self.guard.watch(stream)
             stamped = stream if isinstance(stream, StampedStream) else None
             if stamped is not None and stamped.sent_at is not None:
                 self._sent(stamped.sent_at)
@@ -228,6 +234,8 @@ class _Attempt:
             self._sent(time.monotonic())
         elif event == "connection.connect_tcp.started" and self._t_connect is None:
             self._t_connect = time.monotonic()
+        elif event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.guard.watch(info.get("return_value"))
 
     def _sent(self, t: float) -> None:
         self._t_send = t
@@ -307,8 +315,8 @@ class _Attempt:
 
     def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:
         answer = self._answer
-        waited = self._queue.waited_ns()
-        self._queue.close()
+        self.close()
+        waited = self._waited_last
         wait_ms = None
         if waited is not None and self._waited is not None:
             wait_ms = round((waited - self._waited) / 1e6, 3)
@@ -318,7 +326,7 @@ class _Attempt:
         stamps = Stamps(
             t_due=self._t_due,
             t_send=sent,
-            t_end=answer.t_done or self._t_last,
+            t_end=time.monotonic() if error else answer.t_done or self._t_last,
             events=tuple(answer.events),
             silent=tuple(answer.silent),
             t_first_output=answer.t_first_output,

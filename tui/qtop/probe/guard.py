@@ -11,8 +11,6 @@ import threading
 import time
 from contextlib import suppress
 
-import httpx
-
 LOOK_S = 0.25
 LINGER_S = 0.5
 """After [DONE] the end of the body is awaited this long: a proxy logs a client that leaves before it as a failure."""
@@ -30,11 +28,12 @@ class Guard:
         self._linger_at = float("inf")
         self._socket: socket.socket | None = None
 
-    def watch(self, response: httpx.Response) -> None:
-        """Take charge of the socket that the answer comes through."""
-        stream = response.extensions.get("network_stream")
-        sock = stream.get_extra_info("socket") if stream is not None else None
-        self._socket = sock if isinstance(sock, socket.socket) else None
+    def watch(self, stream: object) -> None:
+        """Take charge of a connection (httpcore's network stream): its head may never end either."""
+        ask = getattr(stream, "get_extra_info", None)
+        sock = ask("socket") if ask is not None else None
+        if isinstance(sock, socket.socket):
+            self._socket = sock
 
     def token(self, t: float) -> None:
         """A token came at monotonic second ``t``."""

@@ -13,7 +13,7 @@ from qtop.probe.client import ProbeClient
 from qtop.probe.messages import MOST_AT_ONCE, ProbeEvent, ProbeRequest
 from qtop.probe.schedule import arrivals
 from qtop.probe.selfcheck import Heart
-from qtop.probe.timing import ProbeResult
+from qtop.probe.timing import ProbeResult, Stamps, measure
 
 TELL_S = 0.2
 """Between two events with the gaps of all streams."""
@@ -150,7 +150,7 @@ class Load:
             self._running += 1
             self._most = max(self._most, self._running)
         self._put(ProbeEvent(kind="started", i=i, t=begun))
-        result = self._client.ask(on_delta, due, i)
+        result = _asked(self._client, on_delta, due, i)
         with self._lock:
             self._running -= 1
             self._results.append(result)
@@ -172,7 +172,7 @@ class Load:
 
         def one() -> None:
             self._put(ProbeEvent(kind="started", t=time.monotonic(), warmup=True))
-            ok.append(self._client.ask(lambda delta: None).ok)
+            ok.append(_asked(self._client, lambda delta: None).ok)
 
         while left > 0:
             ok: list[bool] = []
@@ -190,3 +190,14 @@ class Load:
         if gaps:
             event = ProbeEvent(kind="gaps", t=time.monotonic(), gaps=tuple(gaps), running=self._running)
             self._put(event)
+
+
+def _asked(client: ProbeClient, on_delta: Callable[[Delta], None], due: float | None = None, i: int = 0) -> ProbeResult:
+    """One request; a fault of the prober's own is a failed request too, so that none is lost."""
+    begun = time.monotonic()
+    try:
+        return client.ask(on_delta, due, i)
+    except Exception as error:
+        stamps = Stamps(t_due=due or begun, t_send=begun, t_end=time.monotonic())
+        clause = f"the prober failed ({type(error).__name__})"
+        return measure(stamps, error=clause, started=time.time(), i=i, scheduled=due is not None)

@@ -9,6 +9,8 @@ import httpx
 import msgspec
 
 MAX_CHARS = 160
+DEEPEST = 16
+"""Levels of an error object that are looked into."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _MESSAGE_KEYS = ("message", "detail", "error", "msg", "title")
@@ -23,25 +25,32 @@ def body_message(body: bytes) -> str:
         return "" if text.startswith("<") or "\ufffd" in text else text.partition("\n")[0]
 
 
-def value_message(value: Any) -> str:
-    """The message in a decoded error: a string, or the first of message, detail, error, msg, title at any depth."""
+def value_message(value: Any, depth: int = DEEPEST) -> str:
+    """The message in a decoded error: a string, or the first of message, detail, error, msg, title some levels deep."""
     if isinstance(value, str):
         return value
+    if depth == 0:
+        return ""
     if isinstance(value, list):
-        return value_message(value[0]) if value else ""
+        return value_message(value[0], depth - 1) if value else ""
     if isinstance(value, dict):
         for key in _MESSAGE_KEYS:
-            if value.get(key) and (found := value_message(value[key])):
+            if value.get(key) and (found := value_message(value[key], depth - 1)):
                 return found
     return ""
 
 
 def clean(message: str, prompt: str, key: str) -> str:
     """The message on one line of at most MAX_CHARS, safe for a terminal; withheld where it quotes prompt or key."""
-    if _quotes(message, prompt) or (key and key in message):
-        return "the server's message is withheld because it quotes the request"
     line = " ".join(_CONTROL.sub(" ", message).split())
+    if _quotes(line, " ".join(prompt.split())) or _quotes(message, prompt) or (key and _bare(key) in _bare(message)):
+        return "the server's message is withheld because it quotes the request"
     return line if len(line) <= MAX_CHARS else line[: MAX_CHARS - 1] + "…"
+
+
+def _bare(text: str) -> str:
+    """Letters and digits alone: what hides a key is neither."""
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def _quotes(message: str, prompt: str) -> bool:

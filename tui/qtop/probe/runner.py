@@ -120,8 +120,11 @@ class ProbeRun:
             with self._stdin_lock:
                 # From this thread: a prompt larger than the pipe waits here until the child has started.
                 _write_all(child.stdin, msgspec.json.encode(request) + b"\n")
-        except (OSError, ValueError):
-            pass  # the child is gone; how it ended says the rest
+        except (
+            OSError,
+            ValueError,
+        ):  # the child is gone, how it ended says the rest; or it waits for a request in vain
+            _close(child.stdin)
         try:
             with open(child.stdout.fileno(), "rb", closefd=False) as lines:
                 for line in lines:

@@ -22,6 +22,8 @@ OWN_SHARE = 0.01
 SEVERAL = 1.05
 """Tokens an event, on the mean, from which a gap is no longer one token's: below that a few were held back, such as one
 whose bytes are half a character."""
+MOST_MS = 1e9
+"""Of what a server says of its times: eleven days. Beyond it, and below 0, it says nonsense."""
 BUNCHED_MS = 0.1
 """No server makes tokens this fast one at a time: a shorter gap means that events arrived together."""
 
@@ -317,7 +319,7 @@ def _ms(since: float, until: float | None) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    fit = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    fit = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST_MS
     return _round(float(value)) if fit else None  # type: ignore[arg-type]
 
 

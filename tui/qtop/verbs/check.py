@@ -16,6 +16,7 @@ from qtop.plan.acceptance import Acceptance, Line, accept
 from qtop.probe.baseline import Against, Baseline, compare_all, load, overall, require_same
 from qtop.probe.messages import ProbeRequest
 from qtop.probe.summary import summarise_all
+from qtop.probe.timing import ProbeResult
 from qtop.report.documents import plain
 from qtop.report.probe_documents import asked_document, probe_document
 from qtop.report.probe_text import summary_lines, window_lines
@@ -70,14 +71,15 @@ def _tell(
 ) -> int:
     summary = summarise_all(outcome.results)
     card, why = (None, str(known)) if isinstance(known, Absent) else (known, "")
-    verdict = accept(summary, card, why, max(1, request.concurrency), request.max_tokens, FEWEST)
+    verdict = accept(summary, card, why, streams_of(request, outcome.results), request.max_tokens, request.requests)
     parts = compare_all(baseline.results, outcome.results) if baseline is not None else ()
     worse = bool(parts) and overall(parts) == "worse"
-    passed = verdict.passed and not worse
+    passed = verdict.passed and not worse and not outcome.error
     if args.json:
         head: dict[str, Any] = {
             "schema": 1,
             "passed": passed,
+            "ended_early": outcome.error,
             "lines": [plain(line) for line in verdict.lines],
             "guide": {"lines": [plain(line) for line in verdict.guide], "why": verdict.guide_why},
             "baseline": None
@@ -89,6 +91,15 @@ def _tell(
         lines = summary_lines(request, summary, outcome.check)
         print("\n".join([*lines, *window_lines(outcome.window), "", *verdict_lines(verdict, parts, passed)]))
     return EXIT_OK if passed else EXIT_FINDING
+
+
+def streams_of(request: ProbeRequest, results: Sequence[ProbeResult]) -> int:
+    """How many ran at a time: as many as were asked for, and of a schedule the mean in flight (Little's law)."""
+    if not request.rate:
+        return max(1, min(request.concurrency, request.requests))
+    begin, end = min(one.started for one in results), max(one.ended for one in results)
+    busy = sum(one.ended - one.started for one in results)
+    return max(1, round(busy / (end - begin))) if end > begin else 1
 
 
 def verdict_lines(verdict: Acceptance, parts: Sequence[Against], passed: bool) -> list[str]:

@@ -39,6 +39,8 @@ def objective_of(words: list[str] | None) -> Objective | None:
 def probe(args: argparse.Namespace, settings: Settings) -> int:
     """Say what will be sent, send it, print the figures (text goes to standard output unless ``--json``, ``--csv``)."""
     objective = objective_of(args.goodput)
+    if args.json and args.csv:
+        raise QtopError("--json and --csv are two forms of the same", "Give one of them.")
     with live_session(args, settings) as session:
         seen = require_latest(session)
         session.wait(seen.seq, 3.0)
@@ -70,10 +72,11 @@ def status(outcome: Outcome) -> int:
     """The exit code of a test; an interrupt is raised anew, now that what there was has been printed."""
     if outcome.interrupted is not None:
         raise outcome.interrupted
-    ok = bool(outcome.results) and all(result.ok for result in outcome.results)
+    ok = bool(outcome.results) and all(result.ok for result in outcome.results) and not outcome.error
     return EXIT_OK if ok else EXIT_FINDING
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    """What a server says may hold what a terminal takes for a command."""
+    sys.stdout.write("".join(char if char.isprintable() or char in "\n\t" else " " for char in text))
     sys.stdout.flush()
