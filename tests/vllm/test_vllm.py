@@ -250,9 +250,13 @@ def test_one_api_server_counts_each_step_once(loaded: Span) -> None:
 
 def test_gauges_are_those_of_the_moment(loaded: Span) -> None:
     told = view(loaded)
-    assert not isinstance(told.running, Absent) and 1 <= told.running <= STREAMS
+    last = loaded.last
+    # vLLM sets its gauges at a step with output: beside the readings by hand they may be a step older or newer.
+    assert not isinstance(told.running, Absent) and 0 <= told.running <= STREAMS
+    by_hand = {one["num_requests_running"] for one in (last.before, last.after)}
+    assert len(by_hand) > 1 or told.running in by_hand
     assert told.waiting == 0 and told.preempt_s == 0
-    assert not isinstance(told.kv_use, Absent) and 0 < told.kv_use < 0.1
+    assert not isinstance(told.kv_use, Absent) and 0 <= told.kv_use < 0.1
     assert len(told.engines) == 1 and told.engines[0].running == told.running
 
 
