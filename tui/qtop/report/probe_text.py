@@ -46,7 +46,7 @@ def summary_lines(request: ProbeRequest, summary: Summary, check: SelfCheck | No
         words = "  ".join(f"{name} {milliseconds(value)}" for name, value in told.items() if value is not None)
         lines.append(f"the server's word on these requests (means): {words}")
     if check is not None:
-        lines.append(_check(check))
+        lines.append(f"self-check: {', '.join(check_parts(check))}")
         lines += [f"  doubt: {mark}" for mark in check.marks]
     return lines
 
@@ -110,17 +110,22 @@ def _throughput(summary: Summary) -> str:
     return "   ".join(parts)
 
 
-def _check(check: SelfCheck) -> str:
-    by = {"kernel": "by the kernel on arrival", "user": "by qtop after reading", "mixed": "some by the kernel"}
-    parts = [f"stamped {by[check.stamps]}"]
-    if check.read_lag_max_ms is not None:
-        parts.append(f"read up to {milliseconds(check.read_lag_max_ms)} later")
-    if check.loop_lag_p99_ms is not None:
-        parts.append(f"loop lag p99 {milliseconds(check.loop_lag_p99_ms)}")
-    parts.append(f"prober's CPU {percent(check.cpu_share)}")
+def check_parts(check: SelfCheck) -> list[str]:
+    """The prober's own part, a few words each, what matters most first: who stamped, and where gaps are missing."""
+    stamps = {"kernel": "stamped by the kernel", "user": "stamped by qtop", "mixed": "stamped by kernel and qtop"}
+    parts = [stamps[check.stamps]]
+    if check.merged:
+        parts.append(f"{number(check.merged)} gaps not seen")
+    parts.append(f"prober {percent(check.cpu_share)} of a CPU")
     if check.wait_share is not None:
         parts.append(f"waited for one {percent(check.wait_share)}")
-    return ", ".join(parts)
+    if check.send_lag_p50_ms is not None:
+        parts.append(f"sent {check.send_lag_p50_ms:.2f} ms late")
+    if check.loop_lag_p50_ms is not None:
+        parts.append(f"loop lag {check.loop_lag_p50_ms:.2f} ms")
+    if check.read_lag_max_ms is not None:
+        parts.append(f"read {check.read_lag_max_ms:.1f} ms late at most")
+    return parts
 
 
 def progress_text(

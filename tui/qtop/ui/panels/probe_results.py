@@ -9,6 +9,7 @@ from dataclasses import replace
 from qtop.probe.compare import Change, compare
 from qtop.probe.selfcheck import SelfCheck
 from qtop.probe.summary import Stat, Summary
+from qtop.report.probe_text import check_parts
 from qtop.sample import Absent
 from qtop.ui.cells import fit, width_of, wrap
 from qtop.ui.look import Line, Look
@@ -220,18 +221,7 @@ def _figures(look: Look, summary: Summary, scheduled: bool, width: int) -> list[
 
 def check_lines(look: Look, check: SelfCheck, width: int) -> list[Line]:
     """The prober's own part: a line of figures, and each mark."""
-    stamps = {"kernel": "stamped by the kernel", "user": "stamped by qtop", "mixed": "stamped by kernel and qtop"}
-    parts = [stamps[check.stamps], f"prober {percent(check.cpu_share)} of a CPU"]
-    if check.wait_share is not None:
-        parts.append(f"waited for one {percent(check.wait_share)}")
-    if check.send_lag_p50_ms is not None:
-        parts.append(f"sent {check.send_lag_p50_ms:.2f} ms late")
-    if check.loop_lag_p50_ms is not None:
-        parts.append(f"loop lag {check.loop_lag_p50_ms:.2f} ms")
-    if check.read_lag_max_ms is not None:
-        parts.append(f"read {check.read_lag_max_ms:.1f} ms late at most")
-    if check.merged:
-        parts.insert(1, f"{number(check.merged)} gaps not seen")
+    parts = check_parts(check)
     text = "self-check: " + parts[0]
     for part in parts[1:]:
         if width_of(text) + width_of(part) + 2 <= width:
