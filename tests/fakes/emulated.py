@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pyte
 from textual import events
 from textual._compositor import LayoutUpdate
+from textual.app import App
 from textual.driver import Driver
 from textual.geometry import Size
 from textual.pilot import Pilot
@@ -69,6 +71,24 @@ class EmulatedDriver(Driver):
 async def settle(pilot: Pilot[None]) -> None:
     for _ in range(2):
         await pilot.pause(0.02)
+
+
+async def drive(app: App[None], size: tuple[int, int], script: Callable[[Pilot[None]], Awaitable[None]]) -> None:
+    """Run an app whose driver is this module's through a script; what fails in it is raised here, after the end."""
+    failures: list[BaseException] = []
+
+    async def run(pilot: Pilot[None]) -> None:
+        try:
+            await settle(pilot)
+            await script(pilot)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            app.exit()
+
+    await app.run_async(size=size, auto_pilot=run)  # type: ignore[arg-type]
+    if failures:
+        raise failures[0]
 
 
 def check(app: Any) -> None:

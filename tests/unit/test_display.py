@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
-from tests.fakes.emulated import EmulatedDriver, Terminal, check, settle
+from tests.fakes.emulated import EmulatedDriver, Terminal, check, drive, settle
 from textual import events
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal, VerticalScroll
@@ -69,20 +69,7 @@ class Body(DisplayMixin):
         yield Footer()
 
     async def drive(self, script: Callable[[Pilot[None]], Awaitable[None]]) -> None:
-        failures: list[BaseException] = []
-
-        async def run(pilot: Pilot[None]) -> None:
-            try:
-                await settle(pilot)
-                await script(pilot)
-            except BaseException as error:
-                failures.append(error)
-            finally:
-                self.exit()
-
-        await self.run_async(size=self.cell_size, auto_pilot=run)  # type: ignore[arg-type]
-        if failures:
-            raise failures[0]
+        await drive(self, self.cell_size, script)
 
     def resize_terminal(self, columns: int, lines: int) -> None:
         self.terminal.resize(lines, columns)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.segment import Segment
 from rich.style import Style
-from tests.fakes.emulated import EmulatedDriver, Terminal, check, settle
+from tests.fakes.emulated import EmulatedDriver, Terminal, check, drive, settle
 from textual._compositor import Compositor
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal, VerticalScroll
@@ -68,20 +68,7 @@ class SpanApp(DisplayMixin, App[None]):
         return SpanScreen()
 
     async def drive(self, script: Callable[[Pilot[None]], Awaitable[None]]) -> None:
-        failures: list[BaseException] = []
-
-        async def run(pilot: Pilot[None]) -> None:
-            try:
-                await settle(pilot)
-                await script(pilot)
-            except BaseException as error:
-                failures.append(error)
-            finally:
-                self.exit()
-
-        await self.run_async(size=(80, 24), auto_pilot=run)  # type: ignore[arg-type]
-        if failures:
-            raise failures[0]
+        await drive(self, (80, 24), script)
 
 
 def some_lines(pick: random.Random, count: int) -> list[tuple[Segment, ...]]:
