@@ -290,11 +290,11 @@ def crowded(own_run: float, others: float, busy: float = 0.95, hosts_cpus: int =
 )
 def test_another_process_is_named_only_where_it_explains_the_wait(frame: Frame, says: str) -> None:
     answer = RULE.look(frame)
-    assert isinstance(answer, Observed) and answer.headline.endswith(f"— {says}")
+    assert isinstance(answer, Observed) and answer.told.headline.endswith(f"— {says}")
 
 
 def test_a_server_that_fills_its_own_cpus_is_not_told_to_move_its_neighbours() -> None:
     answer = RULE.look(crowded(3.7, 0.05))
-    assert isinstance(answer, Observed) and "it needs more CPUs" in answer.reason
+    assert isinstance(answer, Observed) and "it needs more CPUs" in answer.told.reason
     beside = RULE.look(crowded(1.0, 0.9))
-    assert isinstance(beside, Observed) and "beside it" in beside.reason
+    assert isinstance(beside, Observed) and "beside it" in beside.told.reason

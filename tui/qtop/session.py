@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from qtop.clock import mono, wall
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict
-from qtop.diagnose.registry import RULES
+from qtop.diagnose.registry import BY_ID, RULES
 from qtop.diagnose.rule import Observed
 from qtop.diagnose.verdict import verdict
 from qtop.errors import QtopError, Refused, Unreachable
@@ -161,7 +161,7 @@ class Session:
     def observed(self, rule_id: str, seconds: float = 300.0) -> tuple[list[tuple[float, float | None]], float]:
         """(seconds ago, value) that a rule saw in the frames kept, and its lowest threshold; None where it saw
         nothing."""
-        rule = next(rule for rule in RULES if rule.id == rule_id)
+        rule = BY_ID[rule_id]
         end = self.latest.frame.t if self.latest is not None else 0.0
         points: list[tuple[float, float | None]] = []
         for frame in self.history.between(end - seconds, end):

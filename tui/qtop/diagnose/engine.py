@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from qtop.diagnose.rule import CannotTell, Evidence, NotApplicable, Observed, Remedy, Rule, Severity, State
+from qtop.diagnose.episodes import NEVER, Episodes, Record
+from qtop.diagnose.rule import (
+    Answer,
+    CannotTell,
+    Enter,
+    Evidence,
+    NotApplicable,
+    Observed,
+    Remedy,
+    Rule,
+    Severity,
+    State,
+)
 from qtop.model.frame import Frame
 
 MAX_WEIGHT_S = 10.0
@@ -24,19 +36,53 @@ class Finding:
     title: str
     state: State
     severity: Severity
-    headline: str
     value: float
-    """Share of time, 0–1; 0 when nothing was observed."""
+    """What the thresholds are held against; 0 when nothing was observed."""
     since: float | None
     """Unix time since when the state stands."""
-    evidence: tuple[Evidence, ...] = ()
-    reason: str = ""
-    remedies: tuple[Remedy, ...] = ()
+    seen: Observed | None = None
+    """What stands behind it; while it clears, what it was while it was bad."""
+    note: str = ""
+    """Why qtop cannot tell, why the rule does not apply, or how far it has cleared."""
+    watching: bool = False
+    """Nothing stands against judging but that too little time has been seen."""
+    record: Record = NEVER
+    """How often and for how long it has fired since qtop looks."""
+
+    @property
+    def impact(self) -> float:
+        """Share of a request's time that it explains, 0–1."""
+        return self.seen.impact if self.seen is not None else 0.0
+
+    @property
+    def figure(self) -> str | None:
+        """How its value reads: None for a share of time, "" for a plain fact."""
+        return self.seen.figure if self.seen is not None else None
+
+    @property
+    def headline(self) -> str:
+        """One line; the title where nothing was observed."""
+        return (self.seen.told.headline if self.seen is not None else "") or self.title
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The signals."""
+        return self.seen.told.evidence if self.seen is not None else ()
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What can be done at a key; offered by firing findings only."""
+        return self.seen.told.remedies if self.seen is not None and self.state is State.FIRING else ()
+
+    @property
+    def reason(self) -> str:
+        """What else to know."""
+        return self.note or (self.seen.told.reason if self.seen is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The one line: the worst finding, or that there is none."""
+    """The one line: the finding that explains most, or that there is none."""
 
     rule: str | None
     headline: str
@@ -52,65 +98,80 @@ class Tracker:
         """(t, seconds it speaks for, value)"""
         self._span = max([enter.of for enter in rule.enter] + [rule.clear.seconds])
         self._least = min(enter.seconds for enter in rule.enter)
+        self._default = max((enter.severity for enter in rule.enter), key=lambda one: one.rank)
         self._severity: Severity | None = None
         self._state = State.CANNOT_TELL
         self._since: float | None = None
         self._absent_for = 0.0
         self._bad: Observed | None = None
+        self._episodes = Episodes()
 
     def push(self, frame: Frame) -> Finding:
         """Take a frame and say what stands."""
-        answer = self.rule.look(frame)
+        answer: Answer = self.rule.look(frame)
         finding = self._observe(frame, answer) if isinstance(answer, Observed) else self._absent(frame, answer)
         if finding.state != self._state or self._since is None:
             self._state, self._since = finding.state, frame.t - (frame.dt if finding.state is State.FIRING else 0.0)
-        return replace(finding, since=self._since)
+        self._episodes.push(frame.t, self._since if finding.state is State.FIRING else None)
+        return replace(finding, since=self._since, record=self._episodes.record)
 
     def _absent(self, frame: Frame, answer: CannotTell | NotApplicable) -> Finding:
         self._absent_for += frame.dt
         if self._absent_for > FORGET_S or isinstance(answer, NotApplicable):
             self._observed.clear()
-            self._severity = None
+            self._severity = self._bad = None
         state = State.CANNOT_TELL if isinstance(answer, CannotTell) else State.NOT_APPLICABLE
-        return self._finding(state, reason=answer.reason)
+        return self._finding(state, note=answer.reason)
 
     def _observe(self, frame: Frame, seen: Observed) -> Finding:
         self._absent_for = 0.0
-        self._observed.append((frame.t, min(frame.dt, MAX_WEIGHT_S), seen.value))
+        observed, value = self._observed, seen.value
+        observed.append((frame.t, min(frame.dt, MAX_WEIGHT_S), value))
         # A frame speaks for the dt before it: keep it until its own beginning has left the span.
-        while self._observed and self._observed[0][0] <= frame.t - self._span - 1e-6:
-            self._observed.popleft()
-        entered = [
-            enter.severity for enter in self.rule.enter if self._holds(frame.t, enter.at, enter.seconds, enter.of)
-        ]
-        if entered:
-            worst = max(entered, key=lambda severity: severity.rank)
-            if self._severity is None or worst.rank > self._severity.rank:
-                self._severity = worst
-        elif self._severity is not None and self._below_for(self.rule.clear.below) >= self.rule.clear.seconds - 1e-6:
-            self._severity = None
+        while observed and observed[0][0] <= frame.t - self._span - 1e-6:
+            observed.popleft()
+        self._enter_or_clear(frame.t, value)
         if self._severity is not None:
-            reason, value = seen.reason, seen.value
             better = self._below_for(self.rule.clear.below)
             if better > 0 and self._bad is not None:
                 # It stands until it has cleared: what it said while it was bad, not "0 % of the time".
-                seen = self._bad
-                reason = f"better for {better:.0f} s; clears after {self.rule.clear.seconds:.0f} s"
-            else:
-                self._bad = seen
-            return self._finding(
-                State.FIRING, seen.headline, value, seen.evidence, reason, seen.remedies, self._severity
-            )
+                note = f"better for {better:.0f} s; clears after {self.rule.clear.seconds:.0f} s"
+                return self._finding(State.FIRING, value, self._bad, note, self._severity)
+            self._bad = seen
+            return self._finding(State.FIRING, value, seen, severity=self._severity)
         self._bad = None
-        watched = sum(seconds for _, seconds, _ in self._observed)
-        if watched < self._least - 1e-6:
-            return self._finding(State.CANNOT_TELL, evidence=seen.evidence, reason=f"watching: {watched:.0f} s so far")
-        return self._finding(State.CLEAR, seen.headline, seen.value, seen.evidence, seen.reason)
+        watched = sum(seconds for _, seconds, _ in observed)
+        if watched < self._least * 0.95:
+            note = f"watching: {watched:.0f} s so far"
+            return replace(self._finding(State.CANNOT_TELL, 0.0, seen, note), watching=True)
+        return self._finding(State.CLEAR, value, seen)
 
-    def _holds(self, now: float, at: float, seconds: float, of: float) -> bool:
-        total = sum(weight for t, weight, value in self._observed if t > now - of - 1e-6 and value >= at)
+    def _enter_or_clear(self, now: float, value: float) -> None:
+        """Raise the severity to what holds now; let go of it once it has been better for long enough."""
+        worst: Severity | None = None
+        for enter in self.rule.enter:
+            if (worst is None or enter.severity.rank > worst.rank) and self._holds(now, enter):
+                worst = enter.severity
+        if worst is not None:
+            if self._severity is None or worst.rank > self._severity.rank:
+                self._severity = worst
+        elif (
+            self._severity is not None
+            and value < self.rule.clear.below
+            and self._below_for(self.rule.clear.below) >= self.rule.clear.seconds - 1e-6
+        ):
+            self._severity = None
+
+    def _holds(self, now: float, enter: Enter) -> bool:
+        begin = now - enter.of - 1e-6
+        total = 0.0
+        for t, weight, value in reversed(self._observed):
+            if t <= begin:
+                break
+            if value >= enter.at:
+                total += weight
         # Half a tick of slack: eight ticks of 0.99 s are eight seconds to anybody but a machine.
-        return total >= seconds * 0.95
+        return total > 0 and total >= enter.seconds * 0.95
 
     def _below_for(self, below: float) -> float:
         total = 0.0
@@ -123,32 +184,20 @@ class Tracker:
     def _finding(
         self,
         state: State,
-        headline: str = "",
         value: float = 0.0,
-        evidence: tuple[Evidence, ...] = (),
-        reason: str = "",
-        remedies: tuple[Remedy, ...] = (),
+        seen: Observed | None = None,
+        note: str = "",
         severity: Severity | None = None,
     ) -> Finding:
-        default = max((enter.severity for enter in self.rule.enter), key=lambda one: one.rank)
         return Finding(
-            rule=self.rule.id,
-            title=self.rule.title,
-            state=state,
-            severity=severity or default,
-            headline=headline or self.rule.title,
-            value=value,
-            since=None,
-            evidence=evidence,
-            reason=reason,
-            remedies=remedies,
+            self.rule.id, self.rule.title, state, severity or self._default, value, None, seen=seen, note=note
         )
 
 
 class Diagnosis:
     """All rules over one stream of frames."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
+    def __init__(self, rules: Sequence[Rule]) -> None:
         self._trackers = [Tracker(rule) for rule in rules]
 
     def push(self, frame: Frame) -> tuple[Finding, ...]:
@@ -160,11 +209,11 @@ _STATES = (State.FIRING, State.CLEAR, State.CANNOT_TELL, State.NOT_APPLICABLE)
 
 
 def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Firing ones first, the worst and largest on top; else by id."""
+    """Firing ones first: what matters more, then what explains more; the rest by state and id."""
     return tuple(sorted(findings, key=_key))
 
 
 def _key(finding: Finding) -> tuple[int, int, float, str]:
     if finding.state is State.FIRING:
-        return (0, -finding.severity.rank, -finding.value, finding.rule)
+        return (0, -finding.severity.rank, -finding.impact, finding.rule)
     return (1 + _STATES.index(finding.state), 0, 0.0, finding.rule)

@@ -1,21 +1,25 @@
-"""The rules, by permanent id, and their pages."""
+"""The rules, by permanent id, and their pages: what lies in the folder ``rules`` is registered."""
 
 from __future__ import annotations
 
-from importlib import resources
+import pkgutil
+from importlib import import_module, resources
+from typing import cast
 
+from qtop.diagnose import rules
 from qtop.diagnose.rule import Rule
-from qtop.diagnose.rules import QT201_engine_waits_for_cpu, QT202_quota_throttles_server
 
-_MODULES = (QT201_engine_waits_for_cpu, QT202_quota_throttles_server)
+_MODULES = {
+    name.partition("_")[0]: import_module(f"{rules.__name__}.{name}")
+    for name in sorted(one.name for one in pkgutil.iter_modules(rules.__path__))
+    if name.startswith("QT")
+}
 
-RULES: tuple[Rule, ...] = tuple(module.RULE for module in _MODULES)
+RULES: tuple[Rule, ...] = tuple(cast(Rule, module.RULE) for module in _MODULES.values())
+BY_ID: dict[str, Rule] = {rule.id: rule for rule in RULES}
 
 
 def page(rule: str) -> str:
     """The page of a rule, in Markdown; KeyError for an id that is not there."""
-    for module in _MODULES:
-        if module.RULE.id == rule:
-            name = module.__name__.rpartition(".")[2]
-            return resources.files("qtop.diagnose.rules").joinpath(f"{name}.md").read_text(encoding="utf-8")
-    raise KeyError(rule)
+    name = _MODULES[rule].__name__.rpartition(".")[2]
+    return resources.files(rules).joinpath(f"{name}.md").read_text(encoding="utf-8")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar
 
 from qtop.model.frame import Frame
 
 
 class Severity(StrEnum):
-    """How much a finding matters; doctor exits 1 from WARNING up."""
+    """How much a finding matters; doctor exits 1 from WARNING up. Only those lead the verdict."""
 
     INFO = "info"
     WARNING = "warning"
@@ -34,7 +35,7 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One signal behind a finding: its value in its unit, the threshold it is held against, and where that comes
-    from."""
+    from. A unit that begins with "of " is a share, 0–1, and shown in percent."""
 
     signal: str
     value: float | str | None
@@ -52,15 +53,39 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The rule's input was there. ``value`` is a share of time, 0–1, that the thresholds are held against."""
+class Told:
+    """A finding in words: made only for those who read it."""
 
-    value: float
     headline: str
     evidence: tuple[Evidence, ...]
     remedies: tuple[Remedy, ...] = ()
     reason: str = ""
     """Why it is below its threshold although something looks wrong, or what else to know."""
+
+
+class Observed:
+    """The rule's input was there.
+
+    ``value`` is what the thresholds are held against, larger being worse: a share 0–1 where nothing else is said.
+    ``impact`` is the share of a request's time, 0–1, that it explains now: the verdict takes the largest; 0 for what
+    slows nothing by itself. ``figure`` is how the value reads, None for a share of time, "" for a plain fact.
+    ``tell`` puts it into words; called at most once, when somebody reads it.
+    """
+
+    __slots__ = ("_tell", "_told", "figure", "impact", "value")
+
+    def __init__(self, value: float, tell: Callable[[], Told], impact: float = 0.0, figure: str | None = None) -> None:
+        self.value, self.impact, self.figure = value, min(1.0, max(0.0, impact)), figure
+        self._tell: Callable[[], Told] | None = tell
+        self._told: Told | None = None
+
+    @property
+    def told(self) -> Told:
+        """The words, made when first asked for."""
+        if self._told is None:
+            assert self._tell is not None
+            self._told, self._tell = self._tell(), None
+        return self._told
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +123,22 @@ class Clear:
     seconds: float
 
 
-class Rule(Protocol):
-    """One rule, one module and one page. ``id`` is permanent."""
+class Rule:
+    """One rule, one module with its only instance as ``RULE``, and one page. ``id`` is permanent.
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def enter(self) -> tuple[Enter, ...]: ...
-    @property
-    def clear(self) -> Clear: ...
+    Plain classes, not dataclasses: there are many, and every start of qtop makes them all.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    """A few words, in the plain case."""
+    enter: ClassVar[tuple[Enter, ...]]
+    clear: ClassVar[Clear]
+    explains: ClassVar[tuple[str, ...]] = ()
+    """Rules whose findings are consequences of this one's: where both fire, the verdict is this one."""
+    limit: ClassVar[bool] = False
+    """What it finds is no fault but what bounds the server when all is well: said in a verdict without findings."""
+
     def look(self, frame: Frame) -> Answer:
-        """What this frame says; pure."""
-        ...
+        """What this frame says; pure, and cheap: words belong into ``Observed.tell``."""
+        raise NotImplementedError

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from qtop.diagnose.engine import Finding, Verdict
-from qtop.diagnose.rule import State
-from qtop.model.frame import Frame
+from qtop.diagnose.registry import BY_ID
+from qtop.diagnose.rule import Severity, State
+from qtop.model.frame import EngineView, Frame
 from qtop.sample import Absent, Why
+
+FEW = 3
+"""So many rules that cannot tell are named in a verdict; more are counted."""
 
 
 def verdict(frame: Frame, findings: tuple[Finding, ...]) -> Verdict:
-    """The worst firing finding; without one, what is missing before all could be called well."""
+    """The finding that explains most of a request's time; without one, what is missing before all could be called
+    well, and what the limit is when all is."""
     firing = [finding for finding in findings if finding.state is State.FIRING]
-    if firing:
-        return Verdict(firing[0].rule, firing[0].headline, firing[0].severity)
+    first = leading(firing)
+    if first is not None:
+        return Verdict(first.rule, first.headline, first.severity)
     if isinstance(frame.server, Absent):
         return Verdict(None, frame.server.detail or "No server found")
     if isinstance(frame.engine, Absent) and frame.engine.why is Why.LOST:
         return Verdict(None, f"The server does not answer: {frame.engine}")
-    checked = [finding for finding in findings if finding.state is State.CLEAR]
-    unknown = [finding for finding in findings if finding.state is State.CANNOT_TELL]
-    if checked:
-        plural = "check" if len(checked) == 1 else "checks"
-        rest = f"; cannot tell {', '.join(one.rule for one in unknown)}" if unknown else ""
-        return Verdict(None, f"Nothing that qtop checks holds the server back ({len(checked)} {plural} clear{rest})")
-    if unknown:
-        return Verdict(None, f"Cannot tell: {unknown[0].reason} ({unknown[0].rule} {unknown[0].title})")
-    return Verdict(None, "Nothing to check on this server")
+    return _nothing(frame, findings, firing)
+
+
+def leading(firing: Iterable[Finding]) -> Finding | None:
+    """Of firing findings the one that the verdict is about: a cause before its consequences, then the largest share
+    of a request's time, then the worst; None where no warning fires."""
+    faults = [one for one in firing if one.severity.rank >= Severity.WARNING.rank]
+    explained = {other for one in faults for other in BY_ID[one.rule].explains}
+    # Two that explain each other: neither may hide the other.
+    causes = [one for one in faults if one.rule not in explained] or faults
+    return min(causes, key=lambda one: (-one.impact, -one.severity.rank, one.rule), default=None)
+
+
+def _nothing(frame: Frame, findings: tuple[Finding, ...], firing: list[Finding]) -> Verdict:
+    """No finding: how much was checked, what could not be, what the limit is."""
+    checked = [one for one in findings if one.state is State.CLEAR or one.state is State.FIRING]
+    unknown = [one for one in findings if one.state is State.CANNOT_TELL]
+    if not checked:
+        if unknown:
+            return Verdict(None, f"Cannot tell: {unknown[0].reason} ({unknown[0].rule} {unknown[0].title})")
+        return Verdict(None, "Nothing to check on this server")
+    plural = "check" if len(checked) == 1 else "checks"
+    told = f"{len(checked)} {plural} clear{_cannot(unknown)}"
+    return Verdict(None, f"Nothing that qtop checks holds the server back ({told}){_limit(frame, firing)}")
+
+
+def _cannot(unknown: list[Finding]) -> str:
+    if not unknown:
+        return ""
+    if all(one.watching for one in unknown):
+        return f"; {len(unknown)} not watched for long enough yet"
+    if len(unknown) <= FEW:
+        return f"; cannot tell {', '.join(one.rule for one in unknown)}"
+    return f"; cannot tell {len(unknown)}"
+
+
+def _limit(frame: Frame, firing: list[Finding]) -> str:
+    """What bounds the server when nothing is wrong, as the rest of a sentence."""
+    limits = [one for one in firing if BY_ID[one.rule].limit]
+    if limits:
+        return f"; the limit: {max(limits, key=lambda one: one.value).headline}"
+    engine = frame.engine
+    if not isinstance(engine, EngineView) or isinstance(engine.running, Absent):
+        return ""
+    waiting = 0.0 if isinstance(engine.waiting, Absent) else engine.waiting
+    if engine.running <= 0 and waiting <= 0:
+        return "; it is idle"
+    return "; its clients set the pace" if waiting <= 0 else ""

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict, order
 from qtop.diagnose.registry import RULES
-from qtop.diagnose.rule import State
-from qtop.diagnose.verdict import verdict
+from qtop.diagnose.rule import Severity, State
+from qtop.diagnose.verdict import leading, verdict
 from qtop.model.derive import Deriver
 from qtop.model.frame import Frame
 from qtop.sample import Sample
+
+KEPT = 64
+"""Firing moments kept of a rule, evenly spread, to find a typical one among: a day may have a hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,28 @@ class Turn:
 @dataclass
 class _Sum:
     weighted: float = 0.0
+    led: float = 0.0
+    """Seconds × impact for which it led the verdict."""
+    seconds_led: float = 0.0
     fired: list[Finding] = field(default_factory=list)
+    seen: int = 0
+    stride: int = 1
     first: float | None = None
+    worst: Severity | None = None
     last: Finding | None = None
     state: State | None = None
     known: Finding | None = None
+
+    def fire(self, finding: Finding) -> None:
+        """A moment at which it fires; every ``stride``-th is kept."""
+        self.first = finding.since if self.first is None else self.first
+        if self.worst is None or finding.severity.rank > self.worst.rank:
+            self.worst = finding.severity
+        if self.seen % self.stride == 0:
+            self.fired.append(finding)
+            if len(self.fired) > KEPT:
+                self.fired, self.stride = self.fired[::2], self.stride * 2
+        self.seen += 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,9 @@ class Whole:
 def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     """Run all rules over the samples; None when there are none.
 
-    A rule is firing if it ever fired; its evidence is that of a typical moment and its value the share over all time.
+    A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all time.
+    The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
+    whatever else does.
     """
     deriver, diagnosis = Deriver(), Diagnosis(RULES)
     sums: dict[str, _Sum] = {rule.id: _Sum() for rule in RULES}
@@ -68,6 +90,7 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
         begin = frame.t if begin is None else begin
         count += 1
         span += frame.dt
+        firing: list[Finding] = []
         for finding in diagnosis.push(frame):
             total = sums[finding.rule]
             total.weighted += finding.value * frame.dt
@@ -75,19 +98,24 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
             if finding.state in (State.FIRING, State.CLEAR):
                 total.known = finding
             if finding.state is State.FIRING:
-                total.first = finding.since if total.first is None else total.first
-                total.fired.append(finding)
+                total.fire(finding)
+                firing.append(finding)
             if finding.state is not total.state:
                 total.state = finding.state
                 turns.append(Turn(frame.t, finding.rule, finding.state))
+        first = leading(firing)
+        if first is not None:
+            sums[first.rule].led += first.impact * frame.dt
+            sums[first.rule].seconds_led += frame.dt
     if begin is None:
         return None
     findings = order(_settle(total, span) for total in sums.values() if total.last is not None)
-    firing = [finding for finding in findings if finding.state is State.FIRING]
     said = verdict(frame, findings)
-    if firing:
-        largest = max(firing, key=lambda finding: finding.value)
-        said = Verdict(largest.rule, largest.headline, largest.severity)
+    leaders = {rule: total for rule, total in sums.items() if total.seconds_led > 0}
+    if leaders:
+        rule = max(leaders, key=lambda one: (leaders[one].led, leaders[one].seconds_led))
+        chosen = next(one for one in findings if one.rule == rule)
+        said = Verdict(rule, chosen.headline, chosen.severity)
     return Whole(begin, frame.t, count, frame, findings, said, tuple(turns))
 
 
@@ -98,7 +126,12 @@ def _settle(total: _Sum, span: float) -> Finding:
     if total.fired:
         # The evidence of a typical moment, not of the worst: it stands for the whole time.
         middle = sorted(total.fired, key=lambda finding: finding.value)[len(total.fired) // 2]
-        worst = max((finding.severity for finding in total.fired), key=lambda severity: severity.rank)
-        return replace(middle, since=total.first, value=share, severity=worst)
+        return replace(
+            middle,
+            value=share,
+            since=total.first,
+            severity=total.worst or middle.severity,
+            record=total.last.record,
+        )
     # A rule that could judge at some time and never fired is clear, even if its input was gone at the end.
     return replace(total.known or total.last, value=share)

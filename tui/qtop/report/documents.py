@@ -52,6 +52,10 @@ def finding_document(finding: Finding, end: float) -> dict[str, Any]:
         "severity": finding.severity.value,
         "headline": finding.headline,
         "share": round(finding.value, 4),
+        "impact": round(finding.impact, 4),
+        "figure": finding.figure,
+        "times": finding.record.times,
+        "seconds": round(finding.record.seconds, 3),
         "since_s": None if finding.since is None else round(max(0.0, end - finding.since), 3),
         "evidence": [
             {

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
-from qtop.diagnose.rule import Answer, Clear, Enter, Evidence, Observed, Remedy
+from qtop.diagnose.rule import Answer, Evidence, Observed, Remedy, Rule, Told
 from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, sched_of, thread_name
 from qtop.model.frame import Frame, GpuView, HostView, QuotaView, SchedView, ThreadView
 from qtop.sample import Absent, cpulist
 from qtop.units import percent
 
 
-@dataclass(frozen=True, slots=True)
-class EngineWaitsForCpu:
+class EngineWaitsForCpu(Rule):
     """Δrun_delay/Δwall of the critical threads, less what the cgroup's quota throttled."""
 
-    id: str = "QT201"
-    title: str = "engine waits for CPU"
-    enter: tuple[Enter, ...] = ENTER
-    clear: Clear = CLEAR
+    id = "QT201"
+    title = "engine waits for CPU"
+    enter = ENTER
+    clear = CLEAR
 
     def look(self, frame: Frame) -> Answer:
         """The longest contended wait among the critical threads."""
@@ -27,13 +25,16 @@ class EngineWaitsForCpu:
         if not isinstance(sched, SchedView):
             return sched
         worst = max(sched.critical, key=lambda thread: thread.contended)
-        return Observed(
-            value=worst.contended,
-            headline=_headline(frame, sched, worst),
-            evidence=_evidence(frame, sched, worst),
-            remedies=_remedies(sched, worst),
-            reason=_reason(frame, sched, worst),
-        )
+
+        def tell() -> Told:
+            return Told(
+                headline=_headline(frame, sched, worst),
+                evidence=_evidence(frame, sched, worst),
+                remedies=_remedies(sched, worst),
+                reason=_reason(frame, sched, worst),
+            )
+
+        return Observed(worst.contended, tell, impact=worst.contended)
 
 
 RULE = EngineWaitsForCpu()

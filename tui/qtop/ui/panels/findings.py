@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Remedy, Severity, State
-from qtop.report.text import evidence_text
+from qtop.report.text import evidence_text, figure_text
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
-from qtop.units import percent
 
 MARKS = {State.FIRING: "●", State.CLEAR: "○", State.CANNOT_TELL: "?", State.NOT_APPLICABLE: "–"}
 
@@ -57,7 +56,7 @@ def _line(look: Look, finding: Finding, keys: dict[tuple[str, str], int], width:
     head = [look.seg(f"{MARKS[finding.state]} ", pen), look.seg(f"{finding.rule} ", pen, page)]
     room = width - 9
     if finding.state in (State.FIRING, State.CLEAR):
-        share = percent(finding.value, 6)
+        share = figure_text(finding, 6)
         mine = [keys.get((finding.rule, remedy.knob)) for remedy in finding.remedies]
         tail = [look.seg(share, pen if finding.state is State.FIRING else "label")]
         used = len(share)

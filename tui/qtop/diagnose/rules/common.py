@@ -1,0 +1,86 @@
+"""What rules share: the sections of a frame or why they cannot be judged, and shares of a request's time."""
+
+from __future__ import annotations
+
+from qtop.diagnose.rule import CannotTell, NotApplicable
+from qtop.model.frame import EngineView, Frame, GpuView, HostView
+from qtop.model.roofline import gpus_of_server
+from qtop.sample import Absent, Reading, ServerInfo, Why
+
+MIB, GIB = float(1 << 20), float(1 << 30)
+
+
+def server_of(frame: Frame) -> ServerInfo | CannotTell:
+    """The server, or that there is none."""
+    return CannotTell(frame.server.detail or "no server") if isinstance(frame.server, Absent) else frame.server
+
+
+def engine_of(frame: Frame) -> EngineView | CannotTell:
+    """The server's own numbers, or why they are not there and how to get them."""
+    if isinstance(frame.server, Absent) and frame.server.why is not Why.NOT_RECORDED:
+        return CannotTell(frame.server.detail or "no server")
+    return CannotTell(said(frame.engine)) if isinstance(frame.engine, Absent) else frame.engine
+
+
+def gpus_of(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
+    """The GPUs that the server uses (where the driver does not say: the only one, else all), at least one."""
+    gpus = frame.gpus
+    if isinstance(gpus, Absent):
+        if gpus.why is Why.UNSUPPORTED:
+            return NotApplicable(gpus.detail or "no GPU that NVML knows")
+        return CannotTell(said(gpus))
+    if not gpus:
+        return NotApplicable("no GPU")
+    return gpus_of_server(gpus) or gpus
+
+
+def host_of(frame: Frame) -> HostView | CannotTell:
+    """The host, or why not."""
+    return CannotTell(said(frame.host)) if isinstance(frame.host, Absent) else frame.host
+
+
+def said(absent: Absent) -> str:
+    """Why a reading is absent, in words."""
+    return str(absent)
+
+
+def known(reading: Reading[float]) -> float | None:
+    """The number, None where it is absent."""
+    return None if isinstance(reading, Absent) else reading
+
+
+def running_of(engine: EngineView) -> float:
+    """Requests that run, 0 where the server does not tell."""
+    return 0.0 if isinstance(engine.running, Absent) else engine.running
+
+
+def waiting_of(engine: EngineView) -> float:
+    """Requests that wait, 0 where the server does not tell."""
+    return 0.0 if isinstance(engine.waiting, Absent) else engine.waiting
+
+
+def busy_of(engine: EngineView) -> bool:
+    """Whether any request runs or waits."""
+    return running_of(engine) + waiting_of(engine) > 0
+
+
+def stage_share(frame: Frame, *names: str) -> float | None:
+    """Share of a request's time, 0–1, that these stages of the waterfall took over its window; None where it does not
+    tell. The decode stage is that of a whole request, so the stages add up to its time."""
+    fall = frame.waterfall
+    if isinstance(fall, Absent):
+        return None
+    times = {stage.name: stage.ms for stage in fall.stages if not isinstance(stage.ms, Absent)}
+    whole = sum(times.values())
+    if whole <= 0 or not any(name in times for name in names):
+        return None
+    return sum(times.get(name, 0.0) for name in names) / whole
+
+
+def queued_share(frame: Frame, engine: EngineView) -> float:
+    """Share of a request's time spent queueing, 0–1: as the waterfall has it, else as many as wait of all there are.
+
+    What waits now is not in the waterfall until it has ended; the larger of the two is the truth of the moment."""
+    waiting, running = waiting_of(engine), running_of(engine)
+    now = waiting / (waiting + running) if waiting > 0 else 0.0
+    return max(now, stage_share(frame, "queue") or 0.0)
