@@ -286,8 +286,9 @@ class Session:
 
     # Recording
 
-    def start_recording(self, path: Path, overwrite: bool = False, note: str = "") -> None:
-        """Record from now on; QtopError when the file cannot be made."""
+    def start_recording(self, path: Path, overwrite: bool = False, note: str = "", origin: str = "real") -> None:
+        """Record from now on; QtopError when the file cannot be made. ``origin``: "real", or "stub" where a fake
+        stands for a part of what is read."""
         from qtop.record.writer import Header, RecordingWriter
 
         if self._writer is not None:
@@ -296,7 +297,7 @@ class Session:
             raise Refused("this is a recording already")
         self._record_error = ""
         self._writer = RecordingWriter(
-            path, Header.here(interval=self.source.interval, source="real", note=note), overwrite=overwrite
+            path, Header.here(interval=self.source.interval, source=origin, note=note), overwrite=overwrite
         )
 
     def stop_recording(self) -> RecordingWriter | None:
