@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qtop.record.writer import RecordingWriter
     from qtop.watch import ServerWindow, Watch
 
+Origin = Literal["real", "stub", "synthetic"]
 KEEP = 900
 """Snapshots kept for stepping back: fifteen minutes at 1 Hz."""
 
@@ -286,7 +287,7 @@ class Session:
 
     # Recording
 
-    def start_recording(self, path: Path, overwrite: bool = False, note: str = "", origin: str = "real") -> None:
+    def start_recording(self, path: Path, overwrite: bool = False, note: str = "", origin: Origin = "real") -> None:
         """Record from now on; QtopError when the file cannot be made. ``origin``: "real", or "stub" where a fake
         stands for a part of what is read."""
         from qtop.record.writer import Header, RecordingWriter
