@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from qtop.sample import NOT_YET, Absent, Reading
 
 
@@ -88,9 +90,9 @@ class HostView:
     memory: MemoryView | Absent = NOT_YET
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadView:
-    """One thread of the server over the last tick; shares of wall time, 0–1."""
+class ThreadView(msgspec.Struct, frozen=True):
+    """One thread of the server over the last tick; shares of wall time, 0–1. A struct, because dozens of them are made
+    every tick: in a tenth of the time that a frozen dataclass takes."""
 
     pid: int
     tid: int

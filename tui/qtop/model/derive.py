@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 from qtop.model import roofline, several
@@ -185,12 +186,12 @@ class Deriver:
         self._late.append((t, wakeup.late_us))
         while self._late and t - self._late[0][0] >= WAKEUP_S:
             self._late.popleft()
-        late = sorted(value / 1000.0 for _, values in self._late for value in values)
+        late = sorted(chain.from_iterable(values for _, values in self._late))  # µs; only three of them are shown
         few = Absent(Why.NOT_YET, "too few readings")
         if not late:
             return WakeupView(few, few, few, 0)
-        p95 = late[int(0.95 * (len(late) - 1))] if len(late) >= 40 else few
-        return WakeupView(late[len(late) // 2], p95, late[-1], len(late))
+        p95 = late[int(0.95 * (len(late) - 1))] / 1000.0 if len(late) >= 40 else few
+        return WakeupView(late[len(late) // 2] / 1000.0, p95, late[-1] / 1000.0, len(late))
 
     def _own_view(self, own: OwnSample | Absent) -> OwnView | Absent:
         fresh = self._own.push(own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter, sub
+
 from qtop.model.cpu import HostView
 from qtop.model.memory import memory_view
 from qtop.model.places import clock_view, place_of
@@ -121,7 +123,9 @@ def _shares(old: CpuTimes | None, new: CpuTimes) -> tuple[float, float, float, f
     at 0."""
     if old is None:
         return None
-    spent = [after - before if after > before else 0 for before, after in zip(_ticks(old), _ticks(new), strict=True)]
+    spent = list(map(sub, _TICKS(new), _TICKS(old)))
+    if min(spent) < 0:
+        spent = [ticks if ticks > 0 else 0 for ticks in spent]
     total = sum(spent)
     if total == 0:
         return None
@@ -133,8 +137,7 @@ def _shares(old: CpuTimes | None, new: CpuTimes) -> tuple[float, float, float, f
     )
 
 
-def _ticks(times: CpuTimes) -> tuple[int, ...]:
-    return (times.user, times.nice, times.system, times.idle, times.iowait, times.irq, times.softirq, times.steal)
+_TICKS = attrgetter("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 def pressure_shares(

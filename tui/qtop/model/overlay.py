@@ -9,6 +9,7 @@ from qtop.model.frame import EngineView, SchedView, ThreadView, Waterfall
 from qtop.sample import NOT_YET, Absent, Reading
 
 _LOOP = ("queue", "prefill", "decode")
+_ALL = ("frontend", *_LOOP)
 STAGES = {"api": ("frontend",), "engine": _LOOP, "scheduler": _LOOP}
 """By the role of the thread that does the work of the stage; what a request feels while that thread waits."""
 
@@ -39,10 +40,15 @@ class Waits:
 
 def _by_stage(critical: tuple[ThreadView, ...]) -> dict[str, float]:
     """The longest wait of each role; where no thread has a role (llama.cpp) the busiest does all stages."""
-    shares: dict[str, float] = {}
+    waits: dict[tuple[str, ...], float] = {}
     for thread in critical:
-        for stage in STAGES.get(thread.role, ("frontend", *_LOOP)):
-            shares[stage] = max(shares.get(stage, 0.0), thread.wait)
+        stages = STAGES.get(thread.role, _ALL)
+        if thread.wait > waits.get(stages, -1.0):
+            waits[stages] = thread.wait
+    shares: dict[str, float] = {}
+    for stages, wait in waits.items():
+        for stage in stages:
+            shares[stage] = max(shares.get(stage, 0.0), wait)
     return shares
 
 

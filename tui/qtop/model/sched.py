@@ -3,7 +3,7 @@ explains, and who else is on their CPUs."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from qtop.model.cpu import Competitor, QuotaView, SchedView, ThreadView
 from qtop.model.host import pressure_shares
@@ -41,6 +41,7 @@ def sched_view(
     root = new.processes[0].pid
     roles = roles_of(new.processes, engine)
     by_group: dict[str, list[ThreadView]] = {}
+    asleep: list[ThreadView] = []
     for process in new.processes:
         was = before.get((process.pid, process.start_ticks))
         if was is None:
@@ -51,8 +52,9 @@ def sched_view(
             continue
         if isinstance(was.threads, Absent):
             continue
-        members = thread_views(process, was.threads, process.threads, roles[process.pid], seconds)
-        by_group.setdefault(process.cgroup, []).extend(members)
+        moved, still = thread_views(process, was.threads, process.threads, roles[process.pid], seconds)
+        by_group.setdefault(process.cgroup, []).extend(moved)
+        asleep += still
     threads: list[ThreadView] = []
     for key, members in by_group.items():
         stopped = _stopped(old, new, key)
@@ -61,17 +63,18 @@ def sched_view(
                 replace(thread, throttled=min(thread.wait, stopped)) if thread.wait else thread for thread in members
             ]
         threads += members
-    if not threads:
+    if not threads and not asleep:
         return NOT_YET
     threads = by_waiting(threads)
-    critical = critical_threads(threads, engine)
+    candidates = [*threads, *(thread for thread in asleep if thread.role)] or asleep
+    critical = critical_threads(candidates, engine)
     group = new.cgroups.get(new.processes[0].cgroup, NOT_RECORDED)
-    busiest = critical[0] if critical else threads[0]
+    busiest = critical[0] if critical else candidates[0]
     quota = _quota(old, new, group)
     some, full = _pressures(old.cgroups.get(new.processes[0].cgroup), group)
     places = place_of(hosts[1])
     return SchedView(
-        threads=tuple(threads),
+        threads=(*threads, *asleep),
         critical=critical,
         processes=len(new.processes),
         cpu=_cpu(before, new, seconds, hosts[1]),

@@ -49,6 +49,16 @@ class Layout:
         self._grouped: dict[tuple[str, str, Match], dict[str, tuple[str, ...]]] = {}
         self._copied: dict[tuple[str, Copies, Match], dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._buckets: dict[tuple[str, Match, Copies | None], Buckets] = {}
+        self._first: dict[tuple[tuple[str, ...], Match], tuple[str, tuple[str, ...]] | None] = {}
+
+    def first(self, names: tuple[str, ...], match: Match = ()) -> tuple[str, tuple[str, ...]] | None:
+        """The first of these names that is there (a metric and its former names), with its keys."""
+        try:
+            return self._first[names, match]
+        except KeyError:
+            found = next(((name, keys) for name in names if (keys := self.named(name, match))), None)
+            self._first[names, match] = found
+            return found
 
     def named(self, name: str, match: Match = ()) -> tuple[str, ...]:
         """The keys under a name whose labels have these values."""
@@ -173,19 +183,24 @@ class Totals:
     def __init__(self, series: Mapping[str, float]) -> None:
         self.series = series
         self.layout = layout_of(series)
+        self._sums: dict[tuple[tuple[str, ...], Match], float] = {}
 
     def first(self, names: tuple[str, ...], match: Match = ()) -> str | None:
         """The first of these names that is there (a metric and its former names)."""
-        named = self.layout.named
-        for name in names:
-            if named(name, match):
-                return name
-        return None
+        found = self.layout.first(names, match)
+        return None if found is None else found[0]
 
     def total(self, *names: str, match: Match = ()) -> Reading[float]:
         """The sum under the first of these names that is there."""
-        name = self.first(names, match)
-        return _missing(names) if name is None else self.sum(self.layout.named(name, match))
+        # A scrape is asked three times for most of its sums: as the new one, as the one before, as the window's first.
+        try:
+            return self._sums[names, match]
+        except KeyError:
+            found = self.layout.first(names, match)
+            if found is None:
+                return _missing(names)
+            total = self._sums[names, match] = self.sum(found[1])
+            return total
 
     def largest(self, *names: str, match: Match = ()) -> Reading[float]:
         """The largest single series under the first of these names that is there."""
@@ -200,18 +215,23 @@ class Totals:
         return total
 
 
-RECENT = 4
-"""A tick looks at three scrapes (the window's first, the last, the new one), each of them several times."""
-_recent: deque[tuple[Mapping[str, float], Totals]] = deque(maxlen=RECENT)
+RECENT = 128
+"""A tick looks at three scrapes (the window's first, the last, the new one), each of them several times, and at each
+scrape again when it is the window's first."""
+_recent: dict[int, tuple[Mapping[str, float], Totals]] = {}
+"""By the identity of the series, which are kept with it, so that the identity stays their own."""
 
 
 def totals_of(series: Mapping[str, float]) -> Totals:
     """``Totals(series)``, remembered for the latest few scrapes; ``series`` must not be changed afterwards."""
-    for known, totals in tuple(_recent):  # a copy, because another thread may add to it
-        if known is series:
-            return totals
+    held = _recent.get(id(series))
+    if held is not None and held[0] is series:
+        return held[1]
     totals = Totals(series)
-    _recent.append((series, totals))
+    if len(_recent) >= RECENT:
+        for old in list(_recent)[: RECENT // 2]:  # the oldest; another thread may have taken one
+            _recent.pop(old, None)
+    _recent[id(series)] = (series, totals)
     return totals
 
 

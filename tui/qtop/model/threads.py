@@ -7,11 +7,15 @@ wait when the thread at last gets its CPU, so one second can show more wait than
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_, is_not
 
 from qtop.model.frame import ThreadView
 from qtop.model.roles import ENGINES
 from qtop.sample import ProcessSample, ThreadSample
+
+Views = tuple[list[ThreadView], list[ThreadView]]
+"""Of threads that ran or waited, and of those that slept through."""
 
 
 def thread_views(
@@ -20,57 +24,41 @@ def thread_views(
     new: tuple[ThreadSample, ...],
     naming: tuple[str, str],
     seconds: float,
-) -> list[ThreadView]:
-    """Those that are in both samples; ``naming`` is the process's role and rank."""
-    before: dict[int, ThreadSample] | None = None
-    pid, title = process.pid, process.title or process.comm
-    process_role, rank = naming
-    names = _names(pid, process_role, rank, title)
-    span = seconds * 1e9
-    views = []
-    places: tuple[ThreadSample | None, ...] = (*old[: len(new)], *(None,) * (len(new) - len(old)))
-    for thread, was in zip(new, places, strict=True):
-        if was is not None and was.tid != thread.tid:  # some have come or gone: places tell nothing
-            was = None
-        if was is None:
-            before = before or {one.tid: one for one in old}
-            was = before.get(thread.tid)
-        if was is thread:  # as the reader gives those that slept: nearly all
-            known = _idle_views.get(id(thread))
-            if known is not None and known[1] is names:
-                views.append(known[2])
-                continue
+) -> Views:
+    """Those that are in both samples; ``naming`` is the process's role and rank.
+
+    Nearly all threads of a server sleep, and those are the same objects in both samples: they are passed over without
+    a look at each.
+    """
+    title = process.title or process.comm
+    names = _names(process.pid, *naming, title)
+    if len(old) == len(new):
+        idle = _idle_row(old, new, names)
+        moved = zip(compress(new, map(is_not, old, new)), compress(old, map(is_not, old, new)), strict=True)
+        still = list(compress(idle, map(is_, old, new)))
+    else:  # some have come or gone
+        before = {one.tid: one for one in old}
+        moved = ((one, before[one.tid]) for one in new if one.tid in before)  # type: ignore[assignment]
+        still = []
+    views: list[ThreadView] = []
+    missing: dict[int, ThreadSample] | None = None
+    for thread, same_place in moved:
+        was: ThreadSample | None = same_place
+        if same_place.tid != thread.tid:  # places tell nothing
+            missing = missing or {one.tid: one for one in old}
+            was = missing.get(thread.tid)
         if was is None or thread.run_ns < was.run_ns or thread.wait_ns < was.wait_ns:
             continue
-        if thread is was or (thread.run_ns, thread.wait_ns, thread.slices) == (was.run_ns, was.wait_ns, was.slices):
-            views.append(_idle(thread, names))
-            continue
-        role = process_role if thread.tid == pid else ""
-        views.append(
-            ThreadView(
-                pid,
-                thread.tid,
-                thread.comm,
-                role,
-                min(1.0, (thread.run_ns - was.run_ns) / span),
-                min(1.0, (thread.wait_ns - was.wait_ns) / span),
-                0.0,
-                (thread.slices - was.slices) / seconds,
-                thread.allowed,
-                thread.processor,
-                process_role,
-                rank,
-                title,
-            )
-        )
-    return views
+        view = _moved(thread, was, names, seconds)
+        (views if view.run or view.wait or view.slices else still).append(view)
+    return views, still
 
 
 Names = tuple[int, str, str, str]
 """Of a process: pid, role, rank, title."""
-_MOST_IDLE = 4096
-_idle_views: dict[int, tuple[ThreadSample, Names, ThreadView]] = {}
-"""By the identity of the sample, which is kept with it, so that the identity stays its own."""
+_ROWS = 64
+_idle_rows: dict[Names, tuple[tuple[ThreadSample, ...], list[ThreadView]]] = {}
+"""The threads of a process when last seen, and what to say of each if it sleeps."""
 
 
 @lru_cache(maxsize=1024)
@@ -79,29 +67,59 @@ def _names(pid: int, role: str, rank: str, title: str) -> Names:
     return (pid, role, rank, title)
 
 
+def _idle_row(old: tuple[ThreadSample, ...], new: tuple[ThreadSample, ...], names: Names) -> list[ThreadView]:
+    """What to say of each thread of ``new`` if it sleeps: the same objects every tick. Frames are kept for a quarter
+    of an hour: of a vLLM with 178 threads that is 14 MB less."""
+    known = _idle_rows.get(names)
+    if known is not None and known[0] is old:
+        row = known[1].copy()
+        for place in compress(range(len(new)), map(is_not, old, new)):
+            row[place] = _idle(new[place], names)
+    else:
+        row = [_idle(thread, names) for thread in new]
+    if len(_idle_rows) >= _ROWS:
+        _idle_rows.clear()
+    _idle_rows[names] = (new, row)
+    return row
+
+
 def _idle(thread: ThreadSample, names: Names) -> ThreadView:
-    """A thread that did nothing: the same object every tick. Most of a server's threads are idle, and frames are kept
-    for a quarter of an hour: of a vLLM with 178 threads that is 14 MB less."""
-    view = _idle_view(thread.tid, thread.comm, thread.allowed, thread.processor, names)
-    if len(_idle_views) >= _MOST_IDLE:
-        _idle_views.clear()
-    _idle_views[id(thread)] = (thread, names, view)
-    return view
+    return _idle_view(thread.tid, thread.comm, thread.allowed, thread.processor, names)
 
 
-@lru_cache(maxsize=_MOST_IDLE)
+@lru_cache(maxsize=4096)
 def _idle_view(tid: int, comm: str, allowed: str, processor: int, names: Names) -> ThreadView:
-    """The same for a sample that is equal and not the same object, as a recording gives them."""
     pid, process_role, rank, title = names
     role = process_role if tid == pid else ""
     return ThreadView(pid, tid, comm, role, 0.0, 0.0, 0.0, 0.0, allowed, processor, process_role, rank, title)
 
 
-def by_waiting(threads: list[ThreadView]) -> list[ThreadView]:
-    """The longest-waiting first, then those that ran most; most are idle and keep their order."""
-    moved = [thread for thread in threads if thread.wait or thread.run]
-    moved.sort(key=_WAIT_RUN, reverse=True)
-    return moved + [thread for thread in threads if not (thread.wait or thread.run)]
+def _moved(thread: ThreadSample, was: ThreadSample, names: Names, seconds: float) -> ThreadView:
+    """A thread between two readings of it."""
+    if (thread.run_ns, thread.wait_ns, thread.slices) == (was.run_ns, was.wait_ns, was.slices):
+        return _idle(thread, names)
+    pid, process_role, rank, title = names
+    span = seconds * 1e9
+    return ThreadView(
+        pid,
+        thread.tid,
+        thread.comm,
+        process_role if thread.tid == pid else "",
+        min(1.0, (thread.run_ns - was.run_ns) / span),
+        min(1.0, (thread.wait_ns - was.wait_ns) / span),
+        0.0,
+        (thread.slices - was.slices) / seconds,
+        thread.allowed,
+        thread.processor,
+        process_role,
+        rank,
+        title,
+    )
+
+
+def by_waiting(moved: list[ThreadView]) -> list[ThreadView]:
+    """The longest-waiting first, then those that ran most."""
+    return sorted(moved, key=_WAIT_RUN, reverse=True)
 
 
 _WAIT_RUN = attrgetter("wait", "run")
@@ -109,7 +127,7 @@ _WAIT_RUN = attrgetter("wait", "run")
 
 def critical_threads(threads: list[ThreadView], engine: str) -> tuple[ThreadView, ...]:
     """Of a server with an engine process (vLLM, SGLang): its main thread and the API servers'. Else: the thread that
-    ran and waited most."""
+    ran and waited most. ``threads``: at least those that moved and the main ones, not empty."""
     busiest, most = threads[0], threads[0].run + threads[0].wait
     mains: tuple[ThreadView, ...] = ()
     named = False

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from qtop.errors import QtopError
 from qtop.record.inflate import CHUNK, find_member, read_lines, read_member
+from qtop.record.intern import Interner
 from qtop.record.members import MAGIC
 from qtop.record.settings import Filler
 from qtop.sample.codec import (
@@ -131,7 +132,7 @@ class Recording:
                 yield record
 
     def _records(self, start: int, samples: bool = True, events: bool = True) -> Iterator[Sample | Event]:
-        filler = Filler()
+        filler, interner = Filler(), Interner()
         for place, line in self._lines(start):
             try:
                 if line.startswith(SAMPLE_PREFIX):
@@ -145,7 +146,7 @@ class Recording:
                 continue
             self._bad.discard(place)  # it may have been torn when it was looked at while being written
             if record is not None:
-                yield filler.fill(record) if isinstance(record, Sample) else record
+                yield interner.intern(filler.fill(record)) if isinstance(record, Sample) else record
 
     def _stamps(self, start: int) -> Iterator[Stamp]:
         for _, line in self._lines(start):
