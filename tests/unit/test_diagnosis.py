@@ -265,8 +265,8 @@ def crowded(own_run: float, others: float, busy: float = 0.95, hosts_cpus: int =
     play.seconds(0.6, 4.0)
     sched, host = play.frame.sched, play.frame.host
     assert isinstance(sched, SchedView) and isinstance(host, HostView)
-    engine = replace(max(sched.critical, key=lambda thread: thread.contended), allowed=allowed)
-    worker = replace(engine, tid=300, role="worker", run=own_run, wait=0.0)
+    engine = msgspec.structs.replace(max(sched.critical, key=lambda thread: thread.contended), allowed=allowed)
+    worker = msgspec.structs.replace(engine, tid=300, role="worker", run=own_run, wait=0.0)
     sched = replace(
         sched,
         threads=(engine, worker),

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 import pytest
 from tests.fakes.node import FELL, Node
 from tests.fakes.stub_source import Machine
@@ -106,8 +107,10 @@ def test_what_the_server_may_use_and_who_its_threads_are() -> None:
 
 def test_threads_are_sorted_by_waiting_or_by_running() -> None:
     view = sched(frame("node"))
-    one = replace(view.threads[0], run=0.1, wait=0.5)
-    threads = replace(view, threads=(replace(one, tid=1, run=0.9, wait=0.0), replace(one, tid=2)))
+    one = msgspec.structs.replace(view.threads[0], run=0.1, wait=0.5)
+    threads = replace(
+        view, threads=(msgspec.structs.replace(one, tid=1, run=0.9, wait=0.0), msgspec.structs.replace(one, tid=2))
+    )
     found = [
         [line.split()[3] for line in text(thread_lines(LOOK, threads, 100, sort))] for sort in ("waiting", "running")
     ]
