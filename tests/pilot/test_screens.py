@@ -26,7 +26,7 @@ from qtop.ui.screens.listing import ListScreen
 
 __all__ = ["pinned"]
 
-SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m", "probe": "p"}
+SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m", "probe": "p", "findings": "F"}
 DIALOGS = {*"123456789f", "question_mark", "f1"}
 """Keys that lead to a dialog: a test of its own."""
 BUSY = Node(wait=0.8, allowed="3")

@@ -257,19 +257,17 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
 
     def action_page(self, rule: str) -> None:
         """The page of a rule."""
-        from qtop.diagnose.registry import page
-        from qtop.report.plot import share_plot
+        from qtop.ui.rule_page import rule_page
 
-        points, threshold = self.session.observed(rule)
         width = min(84, int(self.size.width * 0.94) - 10)
-        plot = "" if self.look.ascii else share_plot(points, threshold, width, 12)
-        self._page(page(rule), plot, "The last minutes, as a share of wall time (%), with the threshold:")
+        text, plot, caption = rule_page(self.session, self.playback.shown, rule, width)
+        self._page(text, "" if self.look.ascii else plot, caption)
 
     def action_findings(self) -> None:
-        """The page of the first finding."""
+        """The page of what the verdict is about, else of the first finding."""
         shown = self.playback.shown
         if shown is not None and shown.findings:
-            self.action_page(shown.findings[0].rule)
+            self.action_page(shown.verdict.rule or shown.findings[0].rule)
 
     def _page(self, text: str, plot: str = "", caption: str = "") -> None:
         if not isinstance(self.screen, PageDialog):

@@ -61,6 +61,7 @@ SCREENS = (
     ("v", "server", "the server in detail: latency, settings, ranks"),
     ("m", "plots", "one chart on the whole screen"),
     ("p", "probe", "test prompts: choose, watch, compare"),
+    ("F", "findings", "every rule, and what qtop says of it now"),
 )
 """Key, name and explanation of the screens beside the overview."""
 
@@ -68,6 +69,10 @@ SCREENS = (
 def new_screen(name: str) -> MainScreen:
     """The screen of this name; its module is loaded when it is first asked for."""
     match name:
+        case "findings":
+            from qtop.ui.screens.findings import FindingsScreen
+
+            return FindingsScreen()
         case "gpus":
             from qtop.ui.screens.gpus import GpusScreen
 

@@ -8,6 +8,7 @@ from qtop.report.text import evidence_text, figure_text
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
+from qtop.units import duration
 
 MARKS = {State.FIRING: "●", State.CLEAR: "○", State.CANNOT_TELL: "?", State.NOT_APPLICABLE: "–"}
 
@@ -21,21 +22,62 @@ def numbered(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
     return [(one, remedy) for one in findings if one.state is State.FIRING for remedy in one.remedies][:9]
 
 
-def finding_lines(look: Look, findings: tuple[Finding, ...], width: int, height: int) -> list[Line]:
-    """A line each; under a firing one as much of its evidence as there is room for."""
-    lines = [title(look, "Findings", width)]
+def finding_lines(look: Look, findings: tuple[Finding, ...], width: int, height: int, now: float = 0.0) -> list[Line]:
+    """What fires, with as much of its evidence as there is room for; what came and went; how many are clear, and what
+    cannot be told, one by one as far as they fit."""
     keys = {(one.rule, remedy.knob): number for number, (one, remedy) in enumerate(numbered(findings), 1)}
-    spare = max(0, height - 1 - len(findings))
-    for finding in findings:
+    firing = [one for one in findings if one.state is State.FIRING]
+    past = [one for one in findings if one.state is not State.FIRING and one.record.times]
+    past.sort(key=lambda one: one.record.last_end or 0.0, reverse=True)
+    unknown = [one for one in findings if one.state is State.CANNOT_TELL and not one.watching]
+    room = max(0, height - 1)
+    summary = _summary(look, findings, width)
+    spare = max(0, room - len(firing) - len(summary))
+    past = past[: spare if firing else max(0, spare - min(3, len(unknown)))]
+    spare -= len(past)
+    lines = [title(look, "Findings", width)]
+    for finding in firing[:room] if len(firing) <= room else [*firing[: room - 1]]:
         lines.append(_line(look, finding, keys, width))
-        if finding.state is State.FIRING and spare:
-            shown = finding.evidence[:spare]
-            spare -= len(shown)
-            lines += [(look.seg("  "), look.seg(_evidence(evidence_text(line), width - 2), "label")) for line in shown]
-        if finding.state is State.FIRING and finding.reason and spare:
+        shown = finding.evidence[:spare]
+        spare -= len(shown)
+        lines += [(look.seg("  "), look.seg(_evidence(evidence_text(line), width - 2), "label")) for line in shown]
+        if finding.reason and spare:
             spare -= 1
             lines.append((look.seg("  "), look.seg(fit(finding.reason, width - 2), "warn")))
-    return lines
+    if len(firing) > room > 0:
+        lines.append((look.seg(f"  and {len(firing) - room + 1} more: F lists them", "warn", FINDINGS),))
+    lines += [_past(look, one, width, now) for one in past]
+    lines += summary
+    for finding in unknown[: max(0, min(spare, height - len(lines)))]:
+        lines.append(_line(look, finding, keys, width))
+    return lines[: max(1, height)]
+
+
+FINDINGS = "app.show('findings')"
+
+
+def _past(look: Look, finding: Finding, width: int, now: float) -> Line:
+    """A finding that does not fire now: when, how often, how long."""
+    ago = "" if finding.record.last_end is None else f", until {duration(max(0.0, now - finding.record.last_end))} ago"
+    times = "once" if finding.record.times == 1 else f"{finding.record.times}×"
+    told = f" {times}, {duration(finding.record.seconds)} in all{ago}"
+    name = fit(finding.title, max(8, width - 8 - width_of(told)))
+    page = f"app.page('{finding.rule}')"
+    head = look.seg(f"{MARKS[State.CLEAR]} {finding.rule} ", "label", page)
+    return (head, look.seg(fit(name + told, width - 8), "label", page))
+
+
+def _summary(look: Look, findings: tuple[Finding, ...], width: int) -> list[Line]:
+    """How many are clear, cannot tell, and do not apply."""
+    clear = sum(one.state is State.CLEAR for one in findings)
+    watching = sum(one.watching for one in findings)
+    unknown = sum(one.state is State.CANNOT_TELL for one in findings) - watching
+    other = sum(one.state is State.NOT_APPLICABLE for one in findings)
+    parts = [f"{clear} clear"]
+    parts += [f"{watching} being watched"] if watching else []
+    parts += [f"{unknown} cannot tell"] if unknown else []
+    parts += [f"{other} not applicable"] if other else []
+    return [(look.seg(fit(f"{MARKS[State.CLEAR]} {' · '.join(parts)}", width), "label", FINDINGS),)]
 
 
 def _evidence(text: str, width: int) -> str:
@@ -48,10 +90,15 @@ def _evidence(text: str, width: int) -> str:
     return f"{fit(name, room)}: {figure}" if name and room >= 8 else fit(text, width)
 
 
+def finding_pen(finding: Finding) -> str:
+    """The pen of a finding by what it says: an info is no alarm."""
+    if finding.state is not State.FIRING or finding.severity is Severity.INFO:
+        return "label"
+    return "crit" if finding.severity is Severity.CRITICAL else "warn"
+
+
 def _line(look: Look, finding: Finding, keys: dict[tuple[str, str], int], width: int) -> Line:
-    pen = "label"
-    if finding.state is State.FIRING:
-        pen = "crit" if finding.severity is Severity.CRITICAL else "warn"
+    pen = finding_pen(finding)
     page = f"app.page('{finding.rule}')"
     head = [look.seg(f"{MARKS[finding.state]} ", pen), look.seg(f"{finding.rule} ", pen, page)]
     room = width - 9

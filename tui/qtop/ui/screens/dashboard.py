@@ -117,7 +117,8 @@ class DashboardScreen(MainScreen):
         fall = waterfall_lines(look, frame, self.width_of("waterfall"), 3 if compact else WATERFALL_ROWS)
         self.lines("waterfall").show(fall)
         findings = self.lines("findings")
-        findings.show(finding_lines(look, view.snapshot.findings, self.width_of("findings"), findings.size.height))
+        room = self.width_of("findings"), findings.size.height
+        findings.show(finding_lines(look, view.snapshot.findings, *room, frame.t))
         self.draw_probe(view.probe)
         self._draw_charts(frame, view.history)
         self._shown = view.snapshot

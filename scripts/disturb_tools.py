@@ -1,0 +1,105 @@
+"""What the suites of disturb.py share: load, busy loops, masks, signals, quotas; each undone at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+
+BUSY = "while True: pass"
+
+
+@contextlib.contextmanager
+def processes(commands: Iterable[list[str]], settle: float = 0.0) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run beside, killed at the end."""
+    running = [subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for one in commands]
+    try:
+        time.sleep(settle)
+        yield running
+    finally:
+        for one in running:
+            one.kill()
+        for one in running:
+            one.wait()
+
+
+def streams(url: str, concurrency: int, prompt: str, tokens: int) -> Callable[[], AbstractContextManager[object]]:
+    """Test prompts without an end, so many at a time."""
+
+    @contextlib.contextmanager
+    def load() -> Iterator[None]:
+        command = [sys.executable, "-m", "qtop", "probe", "--url", url, "--json", "--concurrency", str(concurrency)]
+        command += ["--requests", "100000", "--warmup", "0", "--prompt", prompt, "--max-tokens", str(tokens), "--exact"]
+        with processes([command], settle=4.0):
+            yield
+
+    return load
+
+
+@contextlib.contextmanager
+def pinned(pids: list[int], cpus: list[int], hogs: int) -> Iterator[None]:
+    """All threads of these processes on these CPUs, with busy loops there."""
+    before = {}
+    for pid in pids:
+        for thread in psutil.Process(pid).threads():
+            with contextlib.suppress(OSError):
+                before[thread.id] = os.sched_getaffinity(thread.id)
+                os.sched_setaffinity(thread.id, cpus)
+    with processes([["taskset", "-c", ",".join(map(str, cpus)), sys.executable, "-c", BUSY]] * hogs):
+        try:
+            yield
+        finally:
+            for tid, mask in before.items():
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(tid, mask)
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def group_v1(controller: str, pids: Iterable[int], **files: str) -> Iterator[Path]:
+    """A cgroup v1 with these settings, the processes in it; they go back to where they were."""
+    root = Path("/sys/fs/cgroup") / controller
+    group = root / f"qtop-disturb-{os.getpid()}"
+    group.mkdir()
+    before = {pid: _group_of(pid, controller) for pid in pids}
+    try:
+        for name, value in files.items():
+            (group / f"{controller}.{name}").write_text(value)
+        for pid in before:
+            (group / "cgroup.procs").write_text(str(pid))
+        yield group
+    finally:
+        for text in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (root / before.get(int(text), "").lstrip("/") / "cgroup.procs").write_text(text)
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.1)
+
+
+def _group_of(pid: int, controller: str) -> str:
+    """Its cgroup under a v1 controller."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            return path
+    return "/"
