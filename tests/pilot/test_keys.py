@@ -56,7 +56,7 @@ def waiting_on(process: psutil.Process) -> Machine:
 
 
 async def back_to_dashboard(pilot: Pilot[None], app: QtopApp) -> None:
-    for _ in range(4):
+    for _ in range(40):  # the first stops a test prompt under way, which takes its moment
         if isinstance(app.screen, DashboardScreen):
             return
         await pilot.press("escape")
