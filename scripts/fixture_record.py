@@ -2,10 +2,12 @@
 """Records through qtop's real collectors, as `qtop record` does, and says in the file's header where it comes from.
 
 fixture_record.py OUT --seconds N --origin real|stub|synthetic [--note TEXT] [--url URL | --pid PID] [--interval S]
+                  [--roots FOLDER]
 
 real: nothing stands in for anything. stub: a fake driver, server or /proc stands for what cannot be had or must fail on
 command, and the collectors read it as they would the real one. synthetic: the stub's figures are no device's.
-A fake driver is found as any driver is, by LD_LIBRARY_PATH.
+A fake driver is found as any driver is, by LD_LIBRARY_PATH. FOLDER holds proc, sys and run to read instead of the
+host's.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ def main() -> int:
     """Record once; exit code 0, or 2 with one line."""
     from qtop.config import Settings
     from qtop.errors import QtopError
+    from qtop.source.live import Roots
     from qtop.verbs.live import live_session
 
     parser = argparse.ArgumentParser(description="Record a fixture.")
@@ -51,6 +54,11 @@ def main() -> int:
     parser.add_argument("--interval", type=float, default=1.0)
     parser.add_argument("--url", default=argparse.SUPPRESS)
     parser.add_argument("--pid", type=int, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--roots",
+        type=lambda text: Roots(*(Path(text) / name for name in ("proc", "sys", "run"))),
+        default=argparse.SUPPRESS,
+    )
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     try:

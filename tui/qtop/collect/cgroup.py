@@ -1,4 +1,4 @@
-"""The CPU side of a cgroup, on v1, v2 and hybrid trees, inside and outside containers.
+"""Cgroups on v1, v2 and hybrid trees, inside and outside containers: the CPU side (``cgroup_memory`` has the other).
 
 Sources: cgroups(7), kernel documentation of cgroup-v2 (cpu.max, cpu.stat, cpuset.cpus.effective) and of CFS bandwidth
 control for v1 (cpu.cfs_quota_us, cpu.cfs_period_us, cpu.stat with throttled_time in ns).
@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from qtop.clock import mono
+from qtop.collect.cgroup_memory import MemoryReader
 from qtop.collect.cgroup_tree import CgroupTree, Place, parse_membership
 from qtop.collect.host import parse_pressure
 from qtop.collect.kept import KeptFiles, read_once
@@ -24,7 +25,7 @@ MOST_KEYS = 256
 @lru_cache(maxsize=MOST_KEYS)
 def _key_in(text: bytes) -> str:
     """Of a process's membership the lines that matter here."""
-    wanted = {"", "cpu", "cpuacct", "cpuset"}
+    wanted = {"", "cpu", "cpuacct", "cpuset", "memory"}
     fields = ((line, line.split(":", 2)) for line in text.decode("utf-8", "replace").splitlines())
     return "\n".join(line for line, parts in fields if len(parts) == 3 and wanted & set(parts[1].split(",")))
 
@@ -36,13 +37,14 @@ class CgroupReader:
         self._proc = proc
         self._files = KeptFiles()
         self._tree = CgroupTree(proc)
+        self._memory = MemoryReader(self._files)
         self._members: dict[str, int] = {}
         """By key: a process in it."""
         self._places: dict[tuple[str, str], Place | None] = {}
         """By key and controller: names in a key do not change, so where they lead does not either."""
 
     def key_of(self, pid: int) -> str:
-        """The lines of /proc/PID/cgroup that matter here (v2, cpu, cpuacct, cpuset), "" where it cannot be read."""
+        """The lines of /proc/PID/cgroup that matter (v2, cpu, cpuacct, cpuset, memory), "" where it cannot be read."""
         text = read_once(f"{self._proc}/{pid}/cgroup")
         if isinstance(text, Absent):
             return ""
@@ -82,6 +84,7 @@ class CgroupReader:
             cpuset=self._cpuset(key),
             pressure=self._pressure(key),
             above=cpu.above,
+            memory=self._memory.read(self._place(key, "memory"), self._place(key, "")),
         )
 
     def _usage(self, key: str, cpu: Place) -> Reading[int]:

@@ -153,7 +153,9 @@ class Tracker:
             if (worst is None or enter.severity.rank > worst.rank) and self._holds(now, enter):
                 worst = enter.severity
         if worst is not None:
-            if self._severity is None or worst.rank > self._severity.rank:
+            ease = self.rule.clear.ease
+            eased = ease is not None and self._below_for(ease) >= self.rule.clear.seconds - 1e-6
+            if self._severity is None or worst.rank > self._severity.rank or eased:
                 self._severity = worst
         elif (
             self._severity is not None

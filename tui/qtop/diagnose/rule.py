@@ -121,6 +121,8 @@ class Clear:
 
     below: float
     seconds: float
+    ease: float | None = None
+    """For a rule whose lesser severity may stand for good: below this for ``seconds`` the greater one is let go of."""
 
 
 class Rule:

@@ -88,6 +88,8 @@ class HostView:
     """kernel.numa_balancing, a bit mask; 0 is off."""
     huge_pages: Reading[str] = NOT_YET
     memory: MemoryView | Absent = NOT_YET
+    psi_memory_full: Reading[float] = NOT_YET
+    """Share of the tick in which all tasks that were not idle waited for memory."""
 
 
 class ThreadView(msgspec.Struct, frozen=True):
@@ -166,6 +168,22 @@ class UsableView:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryGroupView:
+    """The memory of the root process's cgroup, at the level of its path that has the tightest limit."""
+
+    used: Reading[int]
+    """Bytes, page cache included."""
+    limit: int | Absent | None
+    """Bytes; None: no limit in sight."""
+    hits_s: Reading[float]
+    """How often a second the limit was hit."""
+    some: Reading[float]
+    """Share of the tick in which some task of the cgroup waited for memory, 0–1."""
+    full: Reading[float]
+    """Share in which all of them did."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedView:
     """The server's processes and threads."""
 
@@ -197,3 +215,5 @@ class SchedView:
     """Of those CPUs."""
     quota_above: bool = False
     """There are cgroups above those in sight, which may have a quota too (qtop runs inside a container)."""
+    memory: MemoryGroupView | Absent = NOT_YET
+    """What its cgroup may have of the memory, and how it waits for it."""

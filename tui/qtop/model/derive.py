@@ -23,6 +23,7 @@ from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
 from qtop.model.settings_track import SettingsTrack
 from qtop.model.waterfall import CLIENT, client_stage, waterfall
+from qtop.model.window import UtilTrack
 from qtop.sample import (
     NOT_YET,
     Absent,
@@ -88,6 +89,7 @@ class Deriver:
         self._identity: tuple[object, ...] = ()
         self._waits = Waits(WINDOW_S)
         self._settings = SettingsTrack()
+        self._util = UtilTrack()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -125,6 +127,7 @@ class Deriver:
             dram_inferred=roof.dram,
             cpu_wait=self._waits.push(sample.t, self._frame.sched),
             decode_floor_ms=decode_floor_ms(fall, self._frame.engine, roof.tok_s),
+            util=self._util.push(self._frame, sample.gpu),
         )
         return self._frame
 
@@ -138,6 +141,7 @@ class Deriver:
             self._engine, self._procs = _Pair(), _Pair()
             self._window.clear()
             self._waits = Waits(WINDOW_S)
+            self._util = UtilTrack()
 
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)

@@ -134,6 +134,25 @@ class Waterfall:
 
 
 @dataclass(frozen=True, slots=True)
+class UtilView:
+    """The server's busiest GPU over the last ten seconds, beside what the server had to do."""
+
+    seconds: float
+    gpu: int
+    mean: float
+    """Share of the time with a kernel running, 0–1."""
+    deviation: float
+    """Standard deviation of the single readings, 0–1."""
+    readings: int
+    running: Reading[float]
+    """Least number of requests running at any scrape of the window."""
+    waiting: Reading[float]
+    """Least number of requests waiting."""
+    wait: Reading[float]
+    """Mean share of wall time that the critical thread which waits longest waited for a CPU, 0–1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One tick, derived. Sections that could not be had carry why."""
 
@@ -162,3 +181,5 @@ class Frame:
     """What decoding would take at the memory roofline, for the mean request of the window."""
     settings: SettingsView | Absent = NOT_YET
     """The server's configuration in force, with where each value comes from."""
+    util: UtilView | Absent = NOT_YET
+    """How busy the GPUs were over the last ten seconds."""

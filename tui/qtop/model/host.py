@@ -43,7 +43,8 @@ def host_view(old: HostSample | None, new: HostSample) -> HostView:
     seconds = new.at - old.at if old is not None else 0.0
     pressures = (new.psi_cpu, new.psi_memory, new.psi_io)
     olds: tuple[Pressure | Absent, ...] = (NOT_YET,) * 3 if old is None else (old.psi_cpu, old.psi_memory, old.psi_io)
-    psi = [pressure_shares(was, now, seconds)[0] for was, now in zip(olds, pressures, strict=True)]
+    both = [pressure_shares(was, now, seconds) for was, now in zip(olds, pressures, strict=True)]
+    psi = [some for some, _ in both]
     vm = _VmRates(NOT_YET if old is None else old.vm, new.vm)
     place = place_of(new)
     topology = new.topology
@@ -79,6 +80,7 @@ def host_view(old: HostSample | None, new: HostSample) -> HostView:
         numa_balancing=topology if isinstance(topology, Absent) else topology.numa_balancing,
         huge_pages=topology if isinstance(topology, Absent) else topology.huge_pages,
         memory=topology if isinstance(topology, Absent) else memory_view(topology.dimms, topology.slots),
+        psi_memory_full=both[1][1],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from qtop.model.cpu import Competitor, QuotaView, SchedView, ThreadView
+from qtop.model.cpu import Competitor, MemoryGroupView, QuotaView, SchedView, ThreadView
 from qtop.model.host import pressure_shares
 from qtop.model.places import clock_view, place_of
 from qtop.model.roles import roles_of
@@ -90,6 +90,7 @@ def sched_view(
         nodes=places.nodes_of(thread.processor for thread in critical),
         mhz=clock_view(hosts[1], (thread.processor for thread in critical)),
         quota_above=isinstance(group, CgroupSample) and group.above,
+        memory=_memory(old.cgroups.get(new.processes[0].cgroup), group),
     )
 
 
@@ -106,6 +107,21 @@ def _pressures(old: CgroupSample | Absent | None, new: CgroupSample | Absent) ->
     if not isinstance(old, CgroupSample):
         return NOT_YET, NOT_YET
     return pressure_shares(old.pressure, new.pressure, new.at - old.at)
+
+
+def _memory(old: CgroupSample | Absent | None, new: CgroupSample | Absent) -> MemoryGroupView | Absent:
+    """The cgroup's memory between two samples."""
+    if isinstance(new, Absent):
+        return new
+    now = new.memory
+    if isinstance(now, Absent):
+        return now
+    was = old.memory if isinstance(old, CgroupSample) else NOT_YET
+    seconds = new.at - old.at if isinstance(old, CgroupSample) else 0.0
+    before = NOT_YET if isinstance(was, Absent) else was.pressure
+    some, full = pressure_shares(before, now.pressure, seconds)
+    hits = rate(NOT_YET if isinstance(was, Absent) else was.hits, now.hits, seconds)
+    return MemoryGroupView(now.used, now.limit, hits, some, full)
 
 
 def _stopped(old: ServerProcs, new: ServerProcs, key: str) -> float:

@@ -126,8 +126,21 @@ class QuotaLevel(msgspec.Struct, frozen=True, array_like=True):
     """Summed over the CPUs on which it was throttled, microseconds."""
 
 
+class MemoryGroup(msgspec.Struct, frozen=True, omit_defaults=True, tag="memcg"):
+    """The memory of one cgroup, at the level of its path that has the tightest limit."""
+
+    used: Reading[int]
+    """Bytes, page cache included."""
+    limit: int | Absent | None
+    """Bytes (v1 limit_in_bytes; v2 the lower of memory.high and memory.max); None: no limit in sight."""
+    hits: Reading[int] = NOT_RECORDED
+    """How often the limit was hit since the cgroup was made (v1 failcnt; v2 "high" and "max" of memory.events)."""
+    pressure: Reading[Pressure] = NOT_RECORDED
+    """memory.pressure of its own v2 cgroup."""
+
+
 class CgroupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="cgroup"):
-    """The CPU side of one cgroup, v1 or v2, with every ancestor that limits it."""
+    """The CPU and memory side of one cgroup, v1 or v2, with every ancestor that limits it."""
 
     at: float
     version: int
@@ -140,6 +153,7 @@ class CgroupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="cgroup"
     pressure: Reading[Pressure] = NOT_RECORDED
     above: bool = False
     """There are ancestors out of sight (seen from inside a container), which may have quotas too."""
+    memory: MemoryGroup | Absent = NOT_RECORDED
 
 
 class ServerProcs(msgspec.Struct, frozen=True, omit_defaults=True, tag="procs"):

@@ -6,6 +6,8 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from qtop.clock import mono, wall
 from qtop.collect import discover
@@ -15,6 +17,7 @@ from qtop.collect.own import OwnCollector
 from qtop.collect.procs import ProcsCollector
 from qtop.collect.runner import STALE_PERIODS, Worker
 from qtop.collect.tasks import TaskScanner
+from qtop.collect.topology import TopologyReader
 from qtop.collect.wakeup import WakeupCollector
 from qtop.sample import (
     NOT_RECORDED,
@@ -42,6 +45,16 @@ WAITING = 0.05
 """Share of wall time: when a thread of the server waits longer than this, other processes are looked at."""
 
 
+@dataclass(frozen=True)
+class Roots:
+    """Where the kernel's files are; others stand for them where a fixture is recorded, and the collectors read those as
+    they would the real ones. Servers are always found in the real /proc."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    run: Path = Path("/run")
+
+
 class LiveSource:
     """Samples of this host and its server, every ``interval`` seconds."""
 
@@ -54,6 +67,7 @@ class LiveSource:
         take_first: bool = False,
         children: Callable[[], Iterable[int]] = tuple,
         tty_bytes: Callable[[], int] = lambda: 0,
+        roots: Roots = Roots(),
     ) -> None:
         self.interval = interval
         self.attachment = Attachment(target, take_first)
@@ -61,9 +75,10 @@ class LiveSource:
         self._prompts: Callable[[], ClientSample | Absent] = lambda: NOT_RECORDED
         self._wakeup = WakeupCollector()
         self._own = OwnCollector(self._child_pids, tty_bytes)
-        self._nvml = NvmlCollector()
-        self._host = HostCollector()
-        self._scanner = TaskScanner()
+        self._roots = roots
+        self._nvml = NvmlCollector(sysfs=roots.sys, proc=roots.proc)
+        self._host = HostCollector(roots.proc, TopologyReader(roots.proc, roots.sys, roots.run))
+        self._scanner = TaskScanner(roots.proc)
         self._scraper = Scraper(self.attachment)
         self._procs: ProcsCollector | None = None
         self._procs_generation = 0
@@ -206,7 +221,8 @@ class LiveSource:
             return Absent(Why.NOT_HERE, "its process cannot be seen from here (another user's or container's)")
         if self._procs is None or self._procs_generation != attached.generation:
             self._drop_procs()
-            self._procs = ProcsCollector(lambda: discover.server_tree(pid), start_ticks=attached.start_ticks)
+            proc = self._roots.proc
+            self._procs = ProcsCollector(lambda: discover.server_tree(pid, proc), proc, attached.start_ticks)
             self._procs_generation = attached.generation
         sample = self._procs.read()
         if isinstance(sample, ServerProcs):

@@ -15,7 +15,7 @@ from qtop.config import Settings, read_key
 from qtop.errors import QtopError, Unreachable
 from qtop.session import Session
 from qtop.source.attach import Attachment, Target
-from qtop.source.live import LiveSource
+from qtop.source.live import LiveSource, Roots
 from qtop.verbs.terminal import is_plain, say
 
 ONCE_S = 1.0
@@ -59,7 +59,11 @@ def make_session(
     interval = min(getattr(args, "interval", settings.interval), at_most)
     sessions: list[Session] = []
     source = LiveSource(
-        target_of(args, settings), interval, take_first, children=lambda: sessions[0].child_pids() if sessions else ()
+        target_of(args, settings),
+        interval,
+        take_first,
+        children=lambda: sessions[0].child_pids() if sessions else (),
+        roots=getattr(args, "roots", Roots()),
     )
     session = Session(source, access=lambda: source.attached.access if source.attached else None)
     sessions.append(session)

@@ -18,6 +18,7 @@ class EngineWaitsForCpu(Rule):
     title = "engine waits for CPU"
     enter = ENTER
     clear = CLEAR
+    explains = ("QT208",)
 
     def look(self, frame: Frame) -> Answer:
         """The longest contended wait among the critical threads."""

@@ -18,6 +18,7 @@ class QuotaThrottlesServer(Rule):
     title = "CPU quota throttles the server"
     enter = ENTER
     clear = CLEAR
+    explains = ("QT208",)
 
     def look(self, frame: Frame) -> Answer:
         """The longest throttled wait among the critical threads."""

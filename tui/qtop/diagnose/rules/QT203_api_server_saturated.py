@@ -1,0 +1,97 @@
+"""QT203: the API server's one event loop has no time left, and everything that goes through it waits."""
+
+from __future__ import annotations
+
+from qtop.diagnose.rule import (
+    Answer,
+    CannotTell,
+    Clear,
+    Enter,
+    Evidence,
+    NotApplicable,
+    Observed,
+    Rule,
+    Severity,
+    Told,
+)
+from qtop.diagnose.rules.common import said, stage_share
+from qtop.diagnose.rules.cpu_wait import sched_of
+from qtop.diagnose.rules.frontend import LARGE, SOURCE, frontend_gap, whole_ms
+from qtop.model.frame import EngineView, Frame, SchedView, ThreadView
+from qtop.sample import Absent, ServerInfo
+from qtop.units import percent
+
+FULL = 0.90
+SLOW_MS = 50.0
+SCRAPE = "measured: /metrics takes 7–17 ms on a healthy H100, 40–130 ms where its API server waits; 50 is proposed"
+
+
+class ApiServerSaturated(Rule):
+    """CPU time of the API server's main thread, where its answers come late."""
+
+    id = "QT203"
+    title = "API server saturated"
+    enter = (Enter(Severity.WARNING, at=FULL, seconds=8.0, of=10.0),)
+    clear = Clear(below=0.75, seconds=10.0)
+    explains = ("QT208",)
+
+    def look(self, frame: Frame) -> Answer:
+        """The busiest API server; 0 while its answers come in time, however busy it is."""
+        if isinstance(frame.server, ServerInfo) and frame.server.engine not in ("vllm", "sglang"):
+            return NotApplicable("only vLLM and SGLang have API servers apart from their engine")
+        sched = sched_of(frame)
+        if not isinstance(sched, SchedView):
+            return sched
+        api = [thread for thread in sched.threads if thread.role == "api"]
+        if not api:
+            return CannotTell("none of its processes is known as its API server")
+        worst = max(api, key=lambda thread: thread.run)
+        if isinstance(frame.engine, Absent) and worst.run >= FULL:
+            return CannotTell(f"whether its answers come late: {said(frame.engine)}")
+        scrape = frame.engine.scrape_ms if isinstance(frame.engine, EngineView) else 0.0
+        gap = frontend_gap(frame)
+        late = scrape >= SLOW_MS or bool(gap)
+        whole = whole_ms(frame)
+        # At least one turn of the loop is in each request: what a scrape waits for, its first token does too.
+        impact = max(stage_share(frame, "frontend") or 0.0, scrape / whole if whole > 0 else 0.0)
+        return Observed(
+            worst.run if late else 0.0, lambda: _told(frame, api, worst, scrape, gap), impact=impact if late else 0.0
+        )
+
+
+RULE = ApiServerSaturated()
+
+
+def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float, gap: float | None) -> Told:
+    which = f" {worst.rank}" if worst.rank and len(api) > 1 else ""
+    late = (
+        f"requests spend {percent(gap)} of their time before the engine" if gap else f"/metrics takes {scrape:.0f} ms"
+    )
+    lines = [
+        Evidence(
+            f"the API server's main thread{f' ({one.rank})' if one.rank else ''} runs",
+            one.run,
+            "of a core",
+            FULL,
+            f"/proc/{one.pid}/task/{one.tid}/schedstat; one event loop cannot use more than one core",
+        )
+        for one in sorted(api, key=lambda thread: -thread.run)[:8]
+    ]
+    lines.append(Evidence("an answer of /metrics", scrape, "ms", SLOW_MS, SCRAPE))
+    if gap is not None:
+        share = stage_share(frame, "frontend") or 0.0
+        lines.append(Evidence("before the engine (TTFT − queue − prefill)", share, "of a request", LARGE, SOURCE))
+    is_vllm = isinstance(frame.server, ServerInfo) and frame.server.engine == "vllm"
+    cure = "give it more (--api-server-count)" if is_vllm else "send its clients to more servers"
+    reason = ""
+    if worst.run >= FULL and scrape < SLOW_MS and not gap:
+        reason = f"it runs {percent(worst.run)} of the time, but its answers come in time"
+    elif is_vllm:
+        reason = (
+            "--api-server-count N adds event loops (not with runtime LoRA), --renderer-num-workers N takes "
+            "tokenising off this one, --stream-interval 4 sends fewer chunks; `vllm serve --help=all` tells which "
+            "your version has"
+        )
+    return Told(
+        f"API SERVER SATURATED{which} {percent(worst.run)} of one core — {late}; {cure}", tuple(lines), (), reason
+    )
