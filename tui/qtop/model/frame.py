@@ -134,6 +134,17 @@ class Waterfall:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchView:
+    """A server that starts, or ended before it answered."""
+
+    info: ServerInfo
+    settings: SettingsView | Absent
+    ended: bool
+    lived_s: Reading[float]
+    """Seconds from its start to now, or to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One tick, derived. Sections that could not be had carry why."""
 
@@ -162,3 +173,5 @@ class Frame:
     """What decoding would take at the memory roofline, for the mean request of the window."""
     settings: SettingsView | Absent = NOT_YET
     """The server's configuration in force, with where each value comes from."""
+    launch: LaunchView | None = None
+    """A server that starts while none answers, None where none was seen."""

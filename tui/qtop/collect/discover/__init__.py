@@ -3,11 +3,15 @@
 from qtop.collect.discover.candidates import Candidate, candidates
 from qtop.collect.discover.containers import in_container
 from qtop.collect.discover.procfs import argv, start_ticks, started
+from qtop.collect.discover.servers import NAMES
+from qtop.collect.discover.starting import Starting, starting
 from qtop.collect.discover.tree import server_root, server_tree
 from qtop.collect.discover.where import is_local, pid_for_url, urls_for_pid
 
 __all__ = [
+    "NAMES",
     "Candidate",
+    "Starting",
     "argv",
     "candidates",
     "in_container",
@@ -17,5 +21,6 @@ __all__ = [
     "server_tree",
     "start_ticks",
     "started",
+    "starting",
     "urls_for_pid",
 ]

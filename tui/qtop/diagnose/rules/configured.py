@@ -1,0 +1,117 @@
+"""What the rules about configuration share: whose configuration it is, and answers that change only with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from qtop.diagnose.rule import CannotTell, NotApplicable
+from qtop.model.frame import Frame
+from qtop.model.settings import SettingsView
+from qtop.model.vllm_defaults import Version, version_of
+from qtop.sample import Absent, ServerInfo, Setting
+from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE
+
+T = TypeVar("T")
+K = TypeVar("K")
+NOT_VLLM = NotApplicable("vLLM only")
+OTHER_ENGINE = {
+    engine: NotApplicable(f"vLLM only, and this is {name}")
+    for engine, name in (("llamacpp", "llama.cpp"), ("sglang", "SGLang"), ("ollama", "Ollama"), ("tgi", "TGI"))
+}
+
+
+class Memo(Generic[K, T]):
+    """The last result for the last argument, by its identity: arguments never change."""
+
+    def __init__(self, make: Callable[[K], T]) -> None:
+        self._make = make
+        self._held: tuple[K, T] | None = None
+
+    def __call__(self, key: K) -> T:
+        held = self._held
+        if held is not None and held[0] is key:
+            return held[1]
+        made = self._make(key)
+        self._held = (key, made)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A vLLM server and how it stands."""
+
+    info: ServerInfo
+    settings: SettingsView | Absent
+    starting: bool
+    """It does not answer yet, or has ended before it did."""
+    ended: bool
+
+
+def subject_of(frame: Frame) -> Subject | CannotTell | NotApplicable:
+    """The vLLM in hand, else the one that starts."""
+    server, launch = frame.server, frame.launch
+    if not isinstance(server, Absent):
+        if server.engine == "vllm":
+            return Subject(server, frame.settings, False, False)
+        return OTHER_ENGINE.get(server.engine, NOT_VLLM)
+    if launch is None:
+        return CannotTell(server.detail or "no server")
+    if launch.info.engine != "vllm":
+        return OTHER_ENGINE.get(launch.info.engine, NOT_VLLM)
+    return Subject(launch.info, launch.settings, True, launch.ended)
+
+
+def running_vllm(frame: Frame) -> ServerInfo | CannotTell | NotApplicable:
+    """The vLLM that answers."""
+    server = frame.server
+    if isinstance(server, Absent):
+        return CannotTell(server.detail or "no server")
+    return server if server.engine == "vllm" else OTHER_ENGINE.get(server.engine, NOT_VLLM)
+
+
+def settings_of(frame: Frame) -> SettingsView | CannotTell | NotApplicable:
+    """The configuration in force of the vLLM that answers."""
+    server = running_vllm(frame)
+    if not isinstance(server, ServerInfo):
+        return server
+    view = frame.settings
+    return CannotTell(f"its configuration: {view}") if isinstance(view, Absent) else view
+
+
+def argv_of(info: ServerInfo) -> tuple[str, ...] | CannotTell:
+    """The command line, or why not."""
+    return CannotTell(f"its command line: {info.argv}") if isinstance(info.argv, Absent) else info.argv
+
+
+def version_text(info: ServerInfo) -> str | None:
+    """The version, None where it is not known."""
+    return None if isinstance(info.version, Absent) else info.version
+
+
+def version_in(info: ServerInfo) -> Version | None:
+    """The version as numbers."""
+    return None if isinstance(info.version, Absent) else version_of(info.version)
+
+
+def unreadable(view: SettingsView) -> CannotTell | None:
+    """That a flag may stand where nobody could read it."""
+    for source in (COMMAND_LINE, CONFIG_FILE):
+        if source in view.missing:
+            return CannotTell(f"its {source}: {view.missing[source]}")
+    return None
+
+
+def is_chosen(one: Setting) -> bool:
+    """Whether somebody set it, rather than a default."""
+    return not one.source.startswith("default")
+
+
+def cpu_build(info: ServerInfo, view: SettingsView | Absent) -> bool:
+    """Whether this vLLM computes on the CPU."""
+    if isinstance(info.version, str) and info.version.endswith("cpu"):
+        return True
+    if isinstance(view, Absent):
+        return False
+    return any(one.name.startswith("VLLM_CPU_") for group in view.groups.values() for one in group)
