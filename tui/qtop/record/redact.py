@@ -203,6 +203,7 @@ class Redactor:
             pid=self._reason(server.pid),
             argv=self._reason(server.argv) if isinstance(server.argv, Absent) else self.argv(server.argv),
             started=self._reason(server.started),
+            bound=self._string(server.bound),
             settings=self._settings(server.settings),
             settings_missing={name: self._reason(why) for name, why in server.settings_missing.items()},
         )

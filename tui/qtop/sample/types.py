@@ -209,6 +209,8 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
     """What its sources say of its configuration, one entry a source and name, the sources in order of authority."""
     settings_missing: dict[str, Absent] = {}
     """Sources of settings that could not be read, by name (as in ``Setting.source``), with why."""
+    bound: Reading[str] = NOT_RECORDED
+    """Addresses that its port is bound to: "0.0.0.0" for every one, or several with commas."""
 
 
 class Launch(msgspec.Struct, frozen=True, omit_defaults=True, tag="launch"):

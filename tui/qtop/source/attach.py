@@ -21,7 +21,7 @@ from qtop.collect.engine.identify import identify
 from qtop.collect.http import Access, open_client
 from qtop.errors import QtopError
 from qtop.sample import Absent, Launch, ServerInfo, Why
-from qtop.source.launches import Launches, runs, told
+from qtop.source.launches import Launches, port_of, runs, told
 
 SEARCH_S = 2.0
 """Between two looks for a server while there is none; more on a host with many processes (see ``SEARCH_SHARE``)."""
@@ -338,6 +338,7 @@ class Attachment:
             started=discover.started(pid) if pid is not None else Absent(Why.NOT_HERE, ""),
             on_host=pid is not None or discover.is_local(httpx.URL(access.url).host),
             in_container=pid is not None and discover.in_container(pid),
+            bound=discover.bound(pid, port_of(access.url)) if pid is not None else unseen,
             settings=gather.READING,
         )
         ticks = discover.start_ticks(pid) if pid is not None else None

@@ -123,13 +123,19 @@ def runs(pid: int, start_ticks: int | None) -> bool:
     return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
 
 
+def port_of(url: str) -> int:
+    """The port of a URL, or its scheme's."""
+    place = httpx.URL(url)
+    return place.port or (443 if place.scheme == "https" else 80)
+
+
 def _local_port(url: str) -> int | None:
     """The port of an address of this host, None for another's."""
     try:
-        place = httpx.URL(normalise_url(url))
+        plain = normalise_url(url)
+        return port_of(plain) if is_local(httpx.URL(plain).host) else None
     except (QtopError, httpx.InvalidURL):
         return None
-    return (place.port or (443 if place.scheme == "https" else 80)) if is_local(place.host) else None
 
 
 def _length(argv: tuple[str, ...]) -> int | Absent:

@@ -16,7 +16,7 @@ from qtop.collect.discover.procfs import PROC, start_ticks
 from qtop.collect.discover.servers import recognise
 from qtop.collect.http import Access
 from qtop.sample import NOT_YET, Absent, Setting, Why
-from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE, ENVIRONMENT, SERVER_INFO
+from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE, ENVIRONMENT, OPENAPI, SERVER_INFO
 
 Told = Callable[["Gathered"], None]
 READING = Absent(NOT_YET.why, "being read")
@@ -60,6 +60,9 @@ def gather(subject: Subject, told: Told, root: Path = PROC) -> None:
     """Tell what the process says, and then that with what the server says. Never raises."""
     engine = kind_of(subject)
     near, missing = _guarded(lambda: _of_process(subject, engine, root))
+    if engine == "vllm" and ENVIRONMENT in missing:
+        listed, hidden = _guarded(lambda: _split({OPENAPI: server_info.dev_mode(subject.access)}))
+        near, missing = (*near, *listed), {**missing, **hidden}
     route, ask = _route(subject, engine, near)
     if route == SERVER_INFO and engine == "vllm" and ask is None:
         missing = {**missing, SERVER_INFO: server_info.CLOSED if subject.ask_server_info else server_info.TURNED_OFF}

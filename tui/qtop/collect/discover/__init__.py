@@ -1,5 +1,6 @@
 """Finding local LLM servers: candidates for a request, and the map from process to URL and back. No HTTP here."""
 
+from qtop.collect.discover.bound import bound
 from qtop.collect.discover.candidates import Candidate, candidates
 from qtop.collect.discover.containers import in_container
 from qtop.collect.discover.procfs import argv, start_ticks, started
@@ -13,6 +14,7 @@ __all__ = [
     "Candidate",
     "Starting",
     "argv",
+    "bound",
     "candidates",
     "in_container",
     "is_local",

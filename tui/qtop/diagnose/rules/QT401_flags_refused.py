@@ -23,7 +23,7 @@ class FlagsRefused(Rule):
         Enter(Severity.WARNING, at=REFUSED, seconds=1.0, of=2.0),
         Enter(Severity.CRITICAL, at=ENDED, seconds=1.0, of=2.0),
     )
-    clear = Clear(below=IGNORED, seconds=2.0)
+    clear = Clear(below=IGNORED / 2, seconds=2.0)
 
     def look(self, frame: Frame) -> Answer:
         """The worst that the command line and the config file hold."""

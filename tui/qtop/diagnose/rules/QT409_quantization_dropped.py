@@ -22,7 +22,7 @@ class QuantizationDropped(Rule):
         Enter(Severity.WARNING, at=STARTS, seconds=1.0, of=2.0),
         Enter(Severity.CRITICAL, at=ENDED, seconds=1.0, of=2.0),
     )
-    clear = Clear(below=STARTS, seconds=2.0)
+    clear = Clear(below=STARTS / 2, seconds=2.0)
 
     def look(self, frame: Frame) -> Answer:
         """The method of the command line or the config file, of one that starts: one that runs has it."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from qtop.diagnose.rule import CannotTell, NotApplicable
+from qtop.diagnose.rules.common import gpus_of, running_of
 from qtop.model.frame import Frame
+from qtop.model.roofline import gpus_of_server
 from qtop.model.settings import SettingsView
 from qtop.model.vllm_defaults import Version, version_of
 from qtop.sample import Absent, ServerInfo, Setting
@@ -106,6 +108,35 @@ def unreadable(view: SettingsView) -> CannotTell | None:
 def is_chosen(one: Setting) -> bool:
     """Whether somebody set it, rather than a default."""
     return not one.source.startswith("default")
+
+
+UNSATURATED = 0.75
+"""A GPU that has a kernel running for less of the time, while requests run, is not fed as it could be."""
+
+
+def host_gap(frame: Frame) -> float:
+    """Share of the time, 0–1, in which requests run and the server's GPUs have nothing to do, less what its threads
+    wait for a CPU (that is another finding); 0 where nothing of the kind is seen."""
+    engine, gpus = frame.engine, frame.gpus
+    if isinstance(engine, Absent) or isinstance(gpus, Absent) or running_of(engine) < 1:
+        return 0.0
+    used = [one.util for one in gpus_of_server(gpus) if not isinstance(one.util, Absent)]
+    if not used or (mean := sum(used) / len(used)) >= UNSATURATED:
+        return 0.0
+    sched = frame.sched
+    waits = 0.0 if isinstance(sched, Absent) else max((one.wait for one in sched.critical), default=0.0)
+    return max(0.0, 1.0 - mean - waits)
+
+
+def gpu_in_use(frame: Frame) -> CannotTell | NotApplicable | None:
+    """Why a rule about GPUs does not apply or cannot tell, None where the server computes on one."""
+    if isinstance(frame.server, ServerInfo) and cpu_build(frame.server, frame.settings):
+        return CPU_BUILD
+    gpus = gpus_of(frame)
+    return None if isinstance(gpus, tuple) else gpus
+
+
+CPU_BUILD = NotApplicable("the CPU build has no use for it")
 
 
 def cpu_build(info: ServerInfo, view: SettingsView | Absent) -> bool:

@@ -1,0 +1,95 @@
+"""QT407: the KV cache is full while the GPU has memory that gpu-memory-utilization leaves unused."""
+
+from __future__ import annotations
+
+from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
+from qtop.diagnose.rules.common import GIB, engine_of, gpus_of, queued_share
+from qtop.diagnose.rules.configured import gpu_in_use, settings_of
+from qtop.model.frame import EngineView, Frame, GpuView
+from qtop.model.roofline import shape_of
+from qtop.model.settings import SettingsView
+from qtop.sample import Absent
+from qtop.units import percent
+
+FULL = 0.90
+"""Of the KV cache (guide: KV-bound)."""
+KEPT = 1.5 * GIB
+"""Left free on each GPU for what grows."""
+LEAST = 1.0 * GIB
+"""A gain below this is not worth a restart."""
+MOST = 0.95
+"""The highest share proposed."""
+
+
+class MemoryShareTooLow(Rule):
+    """Share of a request's time spent queueing, while the KV cache is full and 1 GiB or more could be added to it."""
+
+    id = "QT407"
+    title = "gpu-memory-utilization needlessly low"
+    enter = (Enter(Severity.WARNING, at=0.1, seconds=8.0, of=10.0),)
+    clear = Clear(below=0.05, seconds=20.0)
+
+    def look(self, frame: Frame) -> Answer:
+        """What queues for KV cache, and what there is to give it."""
+        view = settings_of(frame)
+        if not isinstance(view, SettingsView):
+            return view
+        if (why := gpu_in_use(frame)) is not None:
+            return why
+        engine, gpus = engine_of(frame), gpus_of(frame)
+        if not isinstance(engine, EngineView):
+            return engine
+        if not isinstance(gpus, tuple):
+            return gpus
+        if isinstance(engine.kv_use, Absent):
+            return CannotTell(f"the use of its KV cache: {engine.kv_use}")
+        share = view.number("gpu_memory_utilization")
+        if share is None:
+            return CannotTell("gpu_memory_utilization: neither /metrics nor its command line tells")
+        gains = [_gain(gpu, share) for gpu in gpus]
+        known = [one for one in gains if one is not None]
+        if len(known) < len(gains):
+            return CannotTell("the memory of its GPU: the driver does not say")
+        gain = min(known)
+        waits = _for_capacity(engine)
+        value = queued_share(frame, engine) if engine.kv_use >= FULL and waits > 0 and gain >= LEAST else 0.0
+        use = engine.kv_use
+        return Observed(value, lambda: _told(frame, gpus, view, share, use, gain), impact=value)
+
+
+RULE = MemoryShareTooLow()
+
+
+def _for_capacity(engine: EngineView) -> float:
+    """Requests that wait for capacity; all that wait where the server does not tell why."""
+    if not isinstance(engine.waiting_by_reason, Absent) and "capacity" in engine.waiting_by_reason:
+        return engine.waiting_by_reason["capacity"]
+    return 0.0 if isinstance(engine.waiting, Absent) else engine.waiting
+
+
+def _gain(gpu: GpuView, share: float) -> float | None:
+    """Bytes that a higher share would add on this GPU."""
+    if isinstance(gpu.vram, Absent) or isinstance(gpu.mem_total, Absent):
+        return None
+    return max(0.0, min(gpu.vram.free - KEPT, (MOST - share) * gpu.mem_total))
+
+
+def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: float, use: float, gain: float) -> Told:
+    total = min((float(one.mem_total) for one in gpus if not isinstance(one.mem_total, Absent)), default=0.0)
+    higher = min(MOST, int((share + (gain / total if total else 0.0)) * 100) / 100)
+    model = "" if isinstance(frame.server, Absent) or isinstance(frame.server.model, Absent) else frame.server.model
+    shape = shape_of(model)
+    more = f" ≈ {gain * len(gpus) / shape.kv_token:,.0f} tokens" if shape is not None else ""
+    lines = (
+        Evidence("KV cache in use", use, "of the KV cache", FULL, "guide: KV-bound"),
+        Evidence("gpu_memory_utilization", share, "of the GPU's memory"),
+        Evidence("could be added on each GPU", gain / GIB, "GiB", LEAST / GIB, "free − 1.5 GiB, up to 0.95"),
+    )
+    if gain < LEAST or use < FULL:
+        return Told("no queue for KV cache that more of the GPU's memory would shorten", lines)
+    exact = view.get("kv_cache_memory_bytes") is not None
+    do = "raise --kv-cache-memory-bytes" if exact else f"set --gpu-memory-utilization {higher:.2f}"
+    return Told(
+        f"MEMORY SHARE TOO LOW {share:g}: KV cache {percent(use)} full, {gain / GIB:.1f} GiB{more} of GPU idle; {do}",
+        lines,
+    )
