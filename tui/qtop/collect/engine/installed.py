@@ -39,7 +39,7 @@ def version(pid: int, argv: Sequence[str], package: str = "vllm", root: Path = P
 def _folders(pid: int, argv: Sequence[str], root: Path) -> Iterator[str]:
     """Where its packages may be, each once."""
     seen: set[str] = set()
-    for word in argv[:2]:
+    for word in argv[:4]:  # options of the interpreter may stand between it and the script
         if not word.startswith("/") or "/bin/" not in word:
             continue
         prefix = word.rpartition("/bin/")[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import GIB
-from qtop.diagnose.rules.configured import Subject, cpu_build, subject_of
+from qtop.diagnose.rules.configured import Subject, cpu_build, held, subject_of
 from qtop.model.frame import Frame
 from qtop.model.roofline import Shape, shape_of
 from qtop.model.settings import SettingsView
@@ -50,7 +50,7 @@ RULE = ContextCannotFit()
 
 def _running(frame: Frame, subject: Subject) -> Answer:
     view = subject.settings
-    length = None if isinstance(view, Absent) else view.number("max_model_len")
+    length = None if isinstance(view, Absent) else held(view).number("max_model_len")
     if length is None:
         return CannotTell("the longest request that it takes: neither /v1/models nor its command line tells")
     if isinstance(frame.kv_tokens, Absent):
@@ -111,11 +111,11 @@ def _starting(frame: Frame, subject: Subject) -> Answer:
 
 def _length(view: SettingsView, model: str) -> float | CannotTell:
     """Tokens; 0 for as many as fit."""
-    one = view.get("max_model_len")
+    one = held(view).by_name.get("max_model_len")
     if one is not None:
         if one.value in ("auto", "-1"):
             return 0.0
-        number = view.number("max_model_len")
+        number = held(view).number("max_model_len")
         if number is not None:
             return number
     lowered = model.lower()
@@ -126,21 +126,23 @@ def _length(view: SettingsView, model: str) -> float | CannotTell:
 def _need(frame: Frame, subject: Subject, view: SettingsView, shape: Shape, length: float) -> _Need | CannotTell:
     token = shape.kv_token * _cache_factor(view)
     if cpu_build(subject.info, view):
-        space = view.number("VLLM_CPU_KVCACHE_SPACE")
+        space = held(view).number("VLLM_CPU_KVCACHE_SPACE")
         if not space:
             return CannotTell("how much KV cache it takes: VLLM_CPU_KVCACHE_SPACE is not set or not readable")
         return _Need(length, token, space * GIB, f"VLLM_CPU_KVCACHE_SPACE={space:g}")
-    world = (view.number("tensor_parallel_size") or 1.0) * (view.number("pipeline_parallel_size") or 1.0)
-    exact = view.number("kv_cache_memory_bytes")
+    world = (held(view).number("tensor_parallel_size") or 1.0) * (held(view).number("pipeline_parallel_size") or 1.0)
+    exact = held(view).number("kv_cache_memory_bytes")
     if exact:
         return _Need(length, token, exact * world, "--kv-cache-memory-bytes")
     if isinstance(frame.gpus, Absent):
         return CannotTell(f"the memory of its GPU: {frame.gpus}")
     totals = [one.mem_total for one in frame.gpus if not isinstance(one.mem_total, Absent)]
-    share = view.number("gpu_memory_utilization")
+    share = held(view).number("gpu_memory_utilization")
     if not totals or share is None:
         return CannotTell("the memory that it may use of its GPU")
-    weights = shape.weights * _weights_factor(subject, view) - (view.number("cpu_offload_gb") or 0.0) * GIB * world
+    weights = (
+        shape.weights * _weights_factor(subject, view) - (held(view).number("cpu_offload_gb") or 0.0) * GIB * world
+    )
     room = world * (max(totals) * share - OVERHEAD) - max(0.0, weights)
     how = (
         f"{world:g} × ({max(totals) / GIB:.1f} GiB × {share:g} − {OVERHEAD / GIB:g}) − {max(0.0, weights) / GIB:.1f} "
@@ -151,7 +153,7 @@ def _need(frame: Frame, subject: Subject, view: SettingsView, shape: Shape, leng
 
 def _cache_factor(view: SettingsView) -> float:
     """Bytes of a cached value against bf16's, at the least."""
-    one = view.get("kv_cache_dtype")
+    one = held(view).by_name.get("kv_cache_dtype")
     value = "auto" if one is None else one.value.lower()
     if value in _WHOLE:
         return 1.0
@@ -160,7 +162,7 @@ def _cache_factor(view: SettingsView) -> float:
 
 def _weights_factor(subject: Subject, view: SettingsView) -> float:
     """Bytes of the weights against bf16's, at the least: a checkpoint may be quantised without a word of it."""
-    quantised = view.get("quantization")
+    quantised = held(view).by_name.get("quantization")
     model = subject.info.model
     plain = quantised is None or quantised.value.lower() in ("none", "auto", "off", "")
     known = isinstance(model, str) and model.startswith("Qwen/") and "-" in model and not _marked(model)

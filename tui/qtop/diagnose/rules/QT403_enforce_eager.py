@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, Clear, Enter, Evidence, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.configured import Memo, gpu_in_use, host_gap, settings_of, unreadable
+from qtop.diagnose.rules.configured import Memo, gpus_in_use, host_gap, settings_of, unreadable
 from qtop.model.frame import Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import Setting
@@ -33,8 +33,9 @@ class EnforceEager(Rule):
         view = settings_of(frame)
         if not isinstance(view, SettingsView):
             return view
-        if (why := gpu_in_use(frame)) is not None:
-            return why
+        gpus = gpus_in_use(frame)
+        if not isinstance(gpus, tuple):
+            return gpus
         one = self._eager(view)
         if one is None:
             return unreadable(view) or Observed(0.0, _off, figure="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.configured import Memo, gpu_in_use, host_gap, settings_of, unreadable, version_in
+from qtop.diagnose.rules.configured import Memo, gpus_in_use, host_gap, settings_of, unreadable, version_in
 from qtop.model.frame import Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import ServerInfo, Setting
@@ -35,8 +35,9 @@ class AsyncSchedulingOff(Rule):
         view = settings_of(frame)
         if not isinstance(view, SettingsView):
             return view
-        if (why := gpu_in_use(frame)) is not None:
-            return why
+        gpus = gpus_in_use(frame)
+        if not isinstance(gpus, tuple):
+            return gpus
         assert isinstance(frame.server, ServerInfo)
         version = version_in(frame.server)
         if version is None:

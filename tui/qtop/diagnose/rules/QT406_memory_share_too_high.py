@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import GIB, MIB, gpus_of
-from qtop.diagnose.rules.configured import Subject, cpu_build, subject_of
+from qtop.diagnose.rules.configured import Subject, cpu_build, held, subject_of
 from qtop.model.frame import Frame, GpuView
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -54,12 +54,12 @@ class MemoryShareTooHigh(Rule):
         if not isinstance(gpus, tuple):
             return gpus
         view = subject.settings
-        share = None if isinstance(view, Absent) else view.number("gpu_memory_utilization")
+        share = None if isinstance(view, Absent) else held(view).number("gpu_memory_utilization")
         if share is None or not isinstance(view, SettingsView):
             return CannotTell("gpu_memory_utilization: neither /metrics nor its command line tells")
         if subject.starting and not subject.ended:
             return CannotTell("it takes its memory now")
-        exact = view.number("kv_cache_memory_bytes") is not None
+        exact = held(view).number("kv_cache_memory_bytes") is not None
         claims = [one for gpu in gpus if (one := _claim(gpu, share, exact, subject.ended)) is not None]
         if not claims:
             return CannotTell("who holds the GPU's memory: the driver does not say")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import GIB, engine_of, gpus_of, queued_share
-from qtop.diagnose.rules.configured import gpu_in_use, settings_of
+from qtop.diagnose.rules.common import GIB, engine_of, queued_share
+from qtop.diagnose.rules.configured import gpus_in_use, held, settings_of
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.model.roofline import shape_of
 from qtop.model.settings import SettingsView
@@ -34,26 +34,26 @@ class MemoryShareTooLow(Rule):
         view = settings_of(frame)
         if not isinstance(view, SettingsView):
             return view
-        if (why := gpu_in_use(frame)) is not None:
-            return why
-        engine, gpus = engine_of(frame), gpus_of(frame)
-        if not isinstance(engine, EngineView):
-            return engine
+        gpus = gpus_in_use(frame)
         if not isinstance(gpus, tuple):
             return gpus
+        engine = engine_of(frame)
+        if not isinstance(engine, EngineView):
+            return engine
         if isinstance(engine.kv_use, Absent):
             return CannotTell(f"the use of its KV cache: {engine.kv_use}")
-        share = view.number("gpu_memory_utilization")
+        share = held(view).number("gpu_memory_utilization")
         if share is None:
             return CannotTell("gpu_memory_utilization: neither /metrics nor its command line tells")
+        use, waits = engine.kv_use, _for_capacity(engine)
+        if use < FULL or waits <= 0:  # then it is well, whatever the GPU's memory
+            return Observed(0.0, lambda: _told(frame, gpus, view, share, use, 0.0))
         gains = [_gain(gpu, share) for gpu in gpus]
         known = [one for one in gains if one is not None]
         if len(known) < len(gains):
             return CannotTell("the memory of its GPU: the driver does not say")
         gain = min(known)
-        waits = _for_capacity(engine)
-        value = queued_share(frame, engine) if engine.kv_use >= FULL and waits > 0 and gain >= LEAST else 0.0
-        use = engine.kv_use
+        value = queued_share(frame, engine) if gain >= LEAST else 0.0
         return Observed(value, lambda: _told(frame, gpus, view, share, use, gain), impact=value)
 
 
@@ -87,7 +87,7 @@ def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: fl
     )
     if gain < LEAST or use < FULL:
         return Told("no queue for KV cache that more of the GPU's memory would shorten", lines)
-    exact = view.get("kv_cache_memory_bytes") is not None
+    exact = held(view).by_name.get("kv_cache_memory_bytes") is not None
     do = "raise --kv-cache-memory-bytes" if exact else f"set --gpu-memory-utilization {higher:.2f}"
     return Told(
         f"MEMORY SHARE TOO LOW {share:g}: KV cache {percent(use)} full, {gain / GIB:.1f} GiB{more} of GPU idle; {do}",

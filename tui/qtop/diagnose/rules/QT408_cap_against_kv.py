@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import engine_of, known, running_of
-from qtop.diagnose.rules.configured import is_chosen, settings_of
+from qtop.diagnose.rules.configured import held, is_chosen, settings_of
 from qtop.model.frame import EngineView, Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -36,8 +36,8 @@ class CapAgainstKv(Rule):
         engine = engine_of(frame)
         if not isinstance(engine, EngineView):
             return engine
-        cap = view.get("max_num_seqs")
-        most = view.number("max_num_seqs")
+        cap = held(view).by_name.get("max_num_seqs")
+        most = held(view).number("max_num_seqs")
         if cap is None or most is None:
             return CannotTell("max_num_seqs: its command line does not say, and the default depends on its GPU")
         use, pool, preempt = engine.kv_use, engine.kv_capacity_tokens, engine.preempt_s
@@ -48,17 +48,17 @@ class CapAgainstKv(Rule):
         if isinstance(preempt, Absent):
             return CannotTell(f"preemptions: {preempt}")
         running, engines = running_of(engine), max(1, len(engine.engines))
-        held = use * pool / running if running >= 1 else 0.0
-        fits = pool / held if held > 0 else float("inf")
+        each = use * pool / running if running >= 1 else 0.0
+        fits = pool / each if each > 0 else float("inf")
         value = 0.0
         if most * engines > fits and running < most * engines and use >= FULL:
             value = PREEMPTS if preempt > RATE else SET if is_chosen(cap) else 0.0
-        again = preempt * held
+        again = preempt * each
         done = (known(engine.gen_tok_s) or 0.0) + (known(engine.prompt_tok_s) or 0.0)
         impact = again / (again + done) if value >= PREEMPTS and again > 0 else 0.0
         return Observed(
             value,
-            lambda: _told(most * engines, fits / engines, held, pool, preempt, value),
+            lambda: _told(most * engines, fits / engines, each, pool, preempt, value),
             impact=impact,
             figure=f"{most:g}" if value else "",
         )
@@ -67,10 +67,10 @@ class CapAgainstKv(Rule):
 RULE = CapAgainstKv()
 
 
-def _told(most: float, fits: float, held: float, pool: float, preempt: float, value: float) -> Told:
+def _told(most: float, fits: float, each: float, pool: float, preempt: float, value: float) -> Told:
     lines = (
         Evidence("max_num_seqs", most, "requests"),
-        Evidence("tokens that a running request holds", held, "tokens", None, "use × size of the KV cache ÷ running"),
+        Evidence("tokens that a running request holds", each, "tokens", None, "use × size of the KV cache ÷ running"),
         Evidence("KV cache", pool, "tokens"),
         Evidence("preempted", preempt, "requests a second", RATE, "guide: preemption"),
     )
@@ -79,7 +79,7 @@ def _told(most: float, fits: float, held: float, pool: float, preempt: float, va
     cap = max(1, int(fits))
     seen = f"{preempt:.1f} a second are preempted and computed again" if value >= PREEMPTS else "preemption is ahead"
     return Told(
-        f"CAP EXCEEDS KV CACHE: {most:.0f} requests × {held:,.0f} tokens > {pool:,.0f}; {seen}; "
+        f"CAP EXCEEDS KV CACHE: {most:.0f} requests × {each:,.0f} tokens > {pool:,.0f}; {seen}; "
         f"set --max-num-seqs {cap}",
         lines,
     )

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from qtop.diagnose.rule import CannotTell, NotApplicable
 from qtop.diagnose.rules.common import gpus_of, running_of
-from qtop.model.frame import Frame
+from qtop.model.frame import Frame, GpuView
 from qtop.model.roofline import gpus_of_server
 from qtop.model.settings import SettingsView
 from qtop.model.vllm_defaults import Version, version_of
@@ -38,6 +38,26 @@ class Memo(Generic[K, T]):
         made = self._make(key)
         self._held = (key, made)
         return made
+
+
+class Held:
+    """The settings of a view by name, with their numbers, found once."""
+
+    def __init__(self, view: SettingsView) -> None:
+        self._view = view
+        self._numbers: dict[str, float | None] = {}
+        self.by_name = {one.name: one for group in view.groups.values() for one in group}
+        self.of_cpu_build = any(name.startswith("VLLM_CPU_") for name in self.by_name)
+
+    def number(self, name: str) -> float | None:
+        """Its value as a number, None where it is none or nothing tells it."""
+        if name not in self._numbers:
+            self._numbers[name] = self._view.number(name)
+        return self._numbers[name]
+
+
+held: Memo[SettingsView, Held] = Memo(Held)
+"""Asked by every rule of every frame: the view is the same for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +148,11 @@ def host_gap(frame: Frame) -> float:
     return max(0.0, 1.0 - mean - waits)
 
 
-def gpu_in_use(frame: Frame) -> CannotTell | NotApplicable | None:
-    """Why a rule about GPUs does not apply or cannot tell, None where the server computes on one."""
+def gpus_in_use(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
+    """The GPUs of the server in hand, or why a rule about GPUs does not apply or cannot tell."""
     if isinstance(frame.server, ServerInfo) and cpu_build(frame.server, frame.settings):
         return CPU_BUILD
-    gpus = gpus_of(frame)
-    return None if isinstance(gpus, tuple) else gpus
+    return gpus_of(frame)
 
 
 CPU_BUILD = NotApplicable("the CPU build has no use for it")
@@ -143,6 +162,4 @@ def cpu_build(info: ServerInfo, view: SettingsView | Absent) -> bool:
     """Whether this vLLM computes on the CPU."""
     if isinstance(info.version, str) and info.version.endswith("cpu"):
         return True
-    if isinstance(view, Absent):
-        return False
-    return any(one.name.startswith("VLLM_CPU_") for group in view.groups.values() for one in group)
+    return not isinstance(view, Absent) and held(view).of_cpu_build
