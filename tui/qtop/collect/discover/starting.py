@@ -42,6 +42,15 @@ def found_in(snapshot: Snapshot) -> tuple[Starting, ...]:
             continue
         where = snapshot.endpoint(pid)
         port = where.port or what.port
+        if _out_of_reach(snapshot, pid, port):
+            continue
         address = url(LOOPBACK4, port, where.scheme)
         found.append(Starting(pid, process.start_ticks, process.argv, what.engine, port, address))
     return tuple(sorted(found, key=lambda one: -one.start_ticks))
+
+
+def _out_of_reach(snapshot: Snapshot, pid: int, port: int) -> bool:
+    """Whether it may well listen, but where qtop cannot see or get: in the network of a container."""
+    net = snapshot.net(pid)
+    listeners = snapshot.listeners(net)
+    return listeners is None or (net != snapshot.own_net and any(item.port == port for item in listeners))

@@ -6,7 +6,7 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Obser
 from qtop.diagnose.rules.common import GIB, engine_of, queued_share
 from qtop.diagnose.rules.configured import gpus_in_use, held, settings_of
 from qtop.model.frame import EngineView, Frame, GpuView
-from qtop.model.roofline import shape_of
+from qtop.model.roofline import kv_pool_bytes, shape_of
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
 from qtop.units import percent
@@ -22,7 +22,8 @@ MOST = 0.95
 
 
 class MemoryShareTooLow(Rule):
-    """Share of a request's time spent queueing, while the KV cache is full and 1 GiB or more could be added to it."""
+    """Share of a request's time that queueing for KV cache takes and the memory that lies idle could save: queued share
+    × what could be added ÷ what there is, at most all of it."""
 
     id = "QT407"
     title = "gpu-memory-utilization needlessly low"
@@ -53,7 +54,7 @@ class MemoryShareTooLow(Rule):
         if len(known) < len(gains):
             return CannotTell("the memory of its GPU: the driver does not say")
         gain = min(known)
-        value = queued_share(frame, engine) if gain >= LEAST else 0.0
+        value = queued_share(frame, engine) * _growth(frame, gpus, share, gain) if gain >= LEAST else 0.0
         return Observed(value, lambda: _told(frame, gpus, view, share, use, gain), impact=value)
 
 
@@ -72,6 +73,15 @@ def _gain(gpu: GpuView, share: float) -> float | None:
     if isinstance(gpu.vram, Absent) or isinstance(gpu.mem_total, Absent):
         return None
     return max(0.0, min(gpu.vram.free - KEPT, (MOST - share) * gpu.mem_total))
+
+
+def _growth(frame: Frame, gpus: tuple[GpuView, ...], share: float, gain: float) -> float:
+    """What could be added over the KV cache as it is, at most 1; over all that the server may take where the size of a
+    token is not known, which is less."""
+    pool = kv_pool_bytes(frame)
+    if isinstance(pool, Absent):
+        pool = share * sum(float(one.mem_total) for one in gpus if not isinstance(one.mem_total, Absent))
+    return min(1.0, gain * len(gpus) / pool) if pool > 0 else 0.0
 
 
 def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: float, use: float, gain: float) -> Told:
