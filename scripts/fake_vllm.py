@@ -3,6 +3,10 @@
 
 fake_vllm.py [--port N] [--engines N] [--workers N] [--threads N] [--state moving|idle] [--metrics FILE]
 
+Other arguments, which a real vLLM would take, are passed over. QTOP_FAKE_VLLM may hold JSON: "version",
+"max_model_len", "host"; "labels" of cache_config_info; "gauges" that stand at a value and "rates" a second of counters,
+by the beginning of the series; "starting": so many seconds it does not listen, and then ends.
+
 It prints one line of JSON (url, pid, children) once it answers. Lines on its standard input ("moving", "idle") change
 its state, and it ends with all its processes when that closes. Standard library only; run by ``start`` it is named
 as vLLM names itself: ``python …/vllm serve MODEL``, VLLM::EngineCore, VLLM::Worker_TP0.
@@ -16,6 +20,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +29,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -64,6 +70,29 @@ class State:
         self._moving.wait()
 
 
+FACTS: dict[str, Any] = json.loads(os.environ.get("QTOP_FAKE_VLLM", "{}"))
+
+
+def _as_told(text: str, seconds: float) -> str:
+    """The exposition with what ``FACTS`` say of its series."""
+    gauges, rates, labels = FACTS.get("gauges", {}), FACTS.get("rates", {}), FACTS.get("labels", {})
+    if not gauges and not rates and not labels:
+        return text
+    lines = []
+    for line in text.splitlines():
+        for start, value in gauges.items():
+            if line.startswith(start):
+                line = f"{line.rpartition(' ')[0]} {value}"
+        for start, rate in rates.items():
+            if line.startswith(start):
+                line = f"{line.rpartition(' ')[0]} {float(int(rate * seconds))}"
+        if line.startswith("vllm:cache_config_info{"):
+            for name, value in labels.items():
+                line = re.sub(rf'\b{name}="[^"]*"', f'{name}="{value}"', line)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 class Server:
     """vLLM's routes over HTTP/1.1, kept alive; one write an answer."""
 
@@ -72,9 +101,11 @@ class Server:
         self._moved = time.monotonic()
         self._text = b""
         self._was_moving: bool | None = None
+        self._begun = time.monotonic()
         model = {"id": MODEL, "object": "model", "owned_by": "vllm", "root": MODEL, "max_model_len": 32768}
+        model |= {key: FACTS[key] for key in ("max_model_len",) if key in FACTS}
         self._routes = {
-            "/version": (b'{"version":"0.25.1"}', "application/json"),
+            "/version": (json.dumps({"version": FACTS.get("version", "0.25.1")}).encode(), "application/json"),
             "/v1/models": (json.dumps({"object": "list", "data": [model]}).encode(), "application/json"),
             "/health": (b"", "text/plain"),
             "/ping": (b"", "text/plain"),
@@ -91,7 +122,7 @@ class Server:
         else:
             self._exposition.rest()
         self._was_moving = moving
-        self._text = self._exposition.text().encode()
+        self._text = _as_told(self._exposition.text(), now - self._begun).encode()
         return self._text
 
     def _answer(self, method: str, path: str) -> bytes:
@@ -225,7 +256,9 @@ class Family:
 async def front_end(options: argparse.Namespace, family: Family, state: State) -> None:
     """Answer until standard input closes or the time is over."""
     exposition = Exposition(Path(options.metrics).read_text(), options.engines)
-    server = await asyncio.start_server(Server(exposition, state).serve, "127.0.0.1", options.port, limit=65536)
+    server = await asyncio.start_server(
+        Server(exposition, state).serve, FACTS.get("host", "127.0.0.1"), options.port, limit=65536
+    )
     port = server.sockets[0].getsockname()[1]
     told = {"url": f"http://127.0.0.1:{port}", "pid": os.getpid(), "children": family.pids}
     print(json.dumps(told), flush=True)
@@ -258,7 +291,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", choices=("moving", "idle"), default="moving", help="at the start (moving)")
     parser.add_argument("--metrics", default=str(CAPTURE), metavar="FILE", help="the exposition that it starts from")
     parser.add_argument("--max-num-seqs", type=int, default=256, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
+    options, _others = parser.parse_known_args(words)
     if not (1 <= options.engines <= 64 and 0 <= options.workers <= 64 and 1 <= options.threads <= 4000):
         parser.error("--engines is 1 to 64, --workers 0 to 64, --threads 1 to 4000")
     return options
@@ -267,6 +300,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve."""
     options = parse(arguments)
+    if "starting" in FACTS:
+        time.sleep(FACTS["starting"])
+        return 1
     state = State(options.state == "moving")
     family = Family(options.engines, options.workers, options.threads, state.moving)  # before there are threads
     try:

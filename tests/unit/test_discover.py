@@ -866,3 +866,55 @@ def test_looking_never_raises_while_processes_come_and_go() -> None:
         for child in children:
             child.wait()
     assert discover.start_ticks(children[0].pid) is None
+
+
+# ---- servers that start
+
+
+def test_a_server_without_a_socket_is_one_that_starts(proc: FakeProc) -> None:
+    proc.add(50, ["/v/bin/python", "/v/bin/vllm", "serve", "m", "--port", "8123"])
+    proc.add(51, ["VLLM::EngineCore"], ppid=50)
+    [one] = discover.starting(proc.root)
+    assert (one.pid, one.start_ticks, one.engine, one.port, one.url) == (
+        50,
+        4242,
+        "vllm",
+        8123,
+        "http://127.0.0.1:8123",
+    )
+    assert one.argv[-1] == "8123"
+
+
+def test_one_that_listens_or_never_will_does_not_start(proc: FakeProc) -> None:
+    proc.listen(7, "127.0.0.1", 8000)
+    proc.add(50, ["/v/bin/python", "/v/bin/vllm", "serve", "m"], fds=[7])
+    proc.add(60, ["/v/bin/python", "/v/bin/vllm", "serve", "m", "--headless", "--port", "9000"])
+    proc.add(70, ["/v/bin/python", "/v/bin/vllm", "serve", "m", "--port", "9001"], state="Z")
+    proc.add(80, ["bash", "-c", "vllm serve m"])
+    assert discover.starting(proc.root) == ()
+
+
+def test_one_that_listens_inside_a_container_does_not_start(proc: FakeProc) -> None:
+    proc.net("box", own=["172.17.0.2"])
+    proc.add(50, ["/v/bin/python", "/v/bin/vllm", "serve", "m"], fds=None, net="box")
+    assert [one.pid for one in discover.starting(proc.root)] == [50]
+    proc.listen(9, "127.0.0.1", 8000, net="box")
+    assert discover.starting(proc.root) == ()
+
+
+def test_the_latest_start_comes_first(proc: FakeProc) -> None:
+    proc.add(50, ["vllm", "serve", "m", "--port", "8123"], start=100)
+    proc.add(40, ["vllm", "serve", "m", "--port", "8124"], start=200)
+    assert [one.pid for one in discover.starting(proc.root)] == [40, 50]
+
+
+def test_where_a_server_is_bound(proc: FakeProc) -> None:
+    proc.listen(7, "0.0.0.0", 8000)
+    proc.listen(8, "127.0.0.1", 5555)
+    proc.add(50, ["vllm", "serve", "m"], fds=[7, 8])
+    assert discover.bound(50, 8000, proc.root) == "0.0.0.0"
+    assert discover.bound(50, 5555, proc.root) == "127.0.0.1"
+    assert isinstance(discover.bound(50, 9000, proc.root), Absent)
+    proc.net("box")
+    proc.add(60, ["vllm", "serve", "m"], net="box")
+    assert isinstance(discover.bound(60, 8000, proc.root), Absent)

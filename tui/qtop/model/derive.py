@@ -21,7 +21,7 @@ from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
-from qtop.model.settings_track import SettingsTrack
+from qtop.model.settings_track import LaunchTrack, SettingsTrack
 from qtop.model.waterfall import CLIENT, client_stage, waterfall
 from qtop.model.window import UtilTrack
 from qtop.sample import (
@@ -90,6 +90,7 @@ class Deriver:
         self._waits = Waits(WINDOW_S)
         self._settings = SettingsTrack()
         self._util = UtilTrack()
+        self._launch = LaunchTrack()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -113,7 +114,8 @@ class Deriver:
             own=self._own_view(sample.own),
         )
         server, settings = self._settings.push(self._frame, sample)
-        self._frame = replace(self._frame, server=server, settings=settings)
+        launch = self._launch.push(self._frame, sample)
+        self._frame = replace(self._frame, server=server, settings=settings, launch=launch)
         if engine == "vllm" and not isinstance(self._frame.engine, Absent):
             api_servers = several.how_many(self._frame.sched, settings)
             self._frame = replace(self._frame, engine=several.without_steps(self._frame.engine, api_servers))

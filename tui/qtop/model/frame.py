@@ -153,6 +153,17 @@ class UtilView:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchView:
+    """A server that starts, or ended before it answered."""
+
+    info: ServerInfo
+    settings: SettingsView | Absent
+    ended: bool
+    lived_s: Reading[float]
+    """Seconds from its start to now, or to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One tick, derived. Sections that could not be had carry why."""
 
@@ -183,3 +194,5 @@ class Frame:
     """The server's configuration in force, with where each value comes from."""
     util: UtilView | Absent = NOT_YET
     """How busy the GPUs were over the last ten seconds."""
+    launch: LaunchView | None = None
+    """A server that starts while none answers, None where none was seen."""

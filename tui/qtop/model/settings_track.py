@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from qtop.model.frame import Frame
+from qtop.model.frame import Frame, LaunchView
 from qtop.model.settings import CONFIG_INFO, SettingsView, in_force, with_cap
 from qtop.model.vllm_defaults import Gpu
-from qtop.sample import NOT_YET, Absent, Sample, ServerInfo
+from qtop.sample import NOT_YET, Absent, Launch, Sample, ServerInfo
 
 
 class SettingsTrack:
@@ -29,6 +29,27 @@ class SettingsTrack:
             view = in_force(*key)
             self._key, self._held = key, (with_cap(server, view), view)
         return self._held
+
+
+class LaunchTrack:
+    """The server that starts, its settings weighed anew only when they or the GPUs have changed."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._view: SettingsView | Absent = NOT_YET
+
+    def push(self, frame: Frame, sample: Sample) -> LaunchView | None:
+        """The view of this tick, None where the sample has none."""
+        launch = sample.launch
+        if not isinstance(launch, Launch):
+            return None
+        key = (launch.info, _gpus(frame, sample))
+        if key != self._key:
+            self._key, self._view = key, in_force(launch.info, "", key[1])
+        started = launch.info.started
+        until = launch.ended or sample.t
+        lived = started if isinstance(started, Absent) else max(0.0, until - started)
+        return LaunchView(launch.info, self._view, launch.ended > 0, lived)
 
 
 def _gpus(frame: Frame, sample: Sample) -> tuple[Gpu, ...]:

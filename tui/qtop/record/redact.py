@@ -22,6 +22,7 @@ from qtop.sample import (
     GpuSample,
     GpuSection,
     HostSample,
+    Launch,
     Reading,
     Sample,
     ServerInfo,
@@ -92,6 +93,7 @@ class Redactor:
             wakeup=self._reason(sample.wakeup),
             own=self._reason(sample.own),
             client=self._reason(sample.client),
+            launch=self._launch(sample.launch) if isinstance(sample.launch, Launch) else self._reason(sample.launch),
         )
 
     def event(self, event: Event) -> Event:
@@ -185,6 +187,9 @@ class Redactor:
     def _string(self, reading: Reading[str]) -> Reading[str]:
         return self._reason(reading) if isinstance(reading, Absent) else self.text(reading)
 
+    def _launch(self, launch: Launch) -> Launch:
+        return msgspec.structs.replace(launch, info=self._server_info(launch.info))
+
     def _server_info(self, server: ServerInfo) -> ServerInfo:
         if self._server is not None and self._server[0] is server:
             return self._server[1]  # the same object tick after tick
@@ -198,6 +203,7 @@ class Redactor:
             pid=self._reason(server.pid),
             argv=self._reason(server.argv) if isinstance(server.argv, Absent) else self.argv(server.argv),
             started=self._reason(server.started),
+            bound=self._string(server.bound),
             settings=self._settings(server.settings),
             settings_missing={name: self._reason(why) for name, why in server.settings_missing.items()},
         )

@@ -106,10 +106,17 @@ def snapshot_document(source: str, frame: Frame, verdict: Verdict, findings: tup
     """What ``qtop snapshot --json`` prints: one frame, derived, without secrets."""
     if isinstance(frame.server, ServerInfo):
         frame = dataclasses.replace(frame, server=redact_sample_server(frame.server))
+    if frame.launch is not None:
+        info = redact_sample_server(frame.launch.info)
+        assert isinstance(info, ServerInfo)
+        frame = dataclasses.replace(frame, launch=dataclasses.replace(frame.launch, info=info))
     body = plain(frame)
     if isinstance(frame.server, ServerInfo):  # what was read is in "settings", weighed
         del body["server"]["settings"], body["server"]["settings_missing"]
     body["settings"] = settings_document(frame.settings)
+    if frame.launch is not None:
+        del body["launch"]["info"]["settings"], body["launch"]["info"]["settings_missing"]
+        body["launch"]["settings"] = settings_document(frame.launch.settings)
     return {
         "schema": SCHEMA,
         "source": source,

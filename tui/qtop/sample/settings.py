@@ -14,6 +14,7 @@ PROPS = "/props"
 INFO = "/info"
 MODELS = "/v1/models"
 METRICS = "/metrics"
+OPENAPI = "/openapi.json"
 
 SET = "set"
 """Stands in place of a value that is secret or is text: it was given, and nothing more is told."""

@@ -223,6 +223,17 @@ class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True, tag="server"):
     """What its sources say of its configuration, one entry a source and name, the sources in order of authority."""
     settings_missing: dict[str, Absent] = {}
     """Sources of settings that could not be read, by name (as in ``Setting.source``), with why."""
+    bound: Reading[str] = NOT_RECORDED
+    """Addresses that its port is bound to: "0.0.0.0" for every one, or several with commas."""
+
+
+class Launch(msgspec.Struct, frozen=True, omit_defaults=True, tag="launch"):
+    """A server that was seen to start and has not answered yet, or ended before it did."""
+
+    info: ServerInfo
+    """What can be told without asking it: engine, version installed, command line, settings, where it would answer."""
+    ended: float = 0.0
+    """Unix time at which it was found gone; 0 while it lives."""
 
 
 class WakeupSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="wakeup"):
@@ -266,6 +277,8 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     wakeup: WakeupSample | Absent = NOT_RECORDED
     own: OwnSample | Absent = NOT_RECORDED
     client: ClientSample | Absent = NOT_RECORDED
+    launch: Launch | Absent = NOT_RECORDED
+    """Absent where none was seen."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -19,10 +19,9 @@ from qtop.collect.config_in_force import gather
 from qtop.collect.engine.base import EngineAdapter
 from qtop.collect.engine.identify import identify
 from qtop.collect.http import Access, open_client
-from qtop.collect.kept import read_once
-from qtop.collect.stat import parse_stat
 from qtop.errors import QtopError
-from qtop.sample import Absent, ServerInfo, Why
+from qtop.sample import Absent, Launch, ServerInfo, Why
+from qtop.source.launches import Launches, port_of, runs, told
 
 SEARCH_S = 2.0
 """Between two looks for a server while there is none; more on a host with many processes (see ``SEARCH_SHARE``)."""
@@ -93,6 +92,7 @@ class Attachment:
         self._reset = False
         self._home: str | None = None
         self._searched = threading.Event()
+        self._launches = Launches()
 
     @property
     def attached(self) -> Attached | None:
@@ -108,6 +108,11 @@ class Attachment:
     def target(self) -> Target:
         """What is looked for now."""
         return self._target
+
+    @property
+    def launch(self) -> Launch | None:
+        """A server that starts, or that ended before it answered; None while one is in hand."""
+        return self._launches.current
 
     def searched(self, timeout: float) -> bool:
         """Wait until a first search has ended, at most ``timeout`` seconds."""
@@ -144,6 +149,9 @@ class Attachment:
             if self._reset:
                 self._reset, self._attached, self._home = False, None, None
                 self._status = Absent(Why.NOT_YET, "looking for the server")
+                self._launches.forget()
+        if self._launches.has_ended() and (launch := self.launch) is not None and self._attached is None:
+            self._status = told(launch)
         if mono() < self._next and not self._ended():
             return self.current()
         begun = thread_time()
@@ -152,6 +160,7 @@ class Attachment:
                 self._check(self._attached)
             if self._attached is None:
                 self._search()
+                self._look_for_launch()
         except Exception as error:
             if self._attached is None:
                 self._status = Absent(Why.FAILED, f"the search for a server failed ({type(error).__name__})")
@@ -163,9 +172,19 @@ class Attachment:
             self._searched.set()
         return self.current()
 
+    def _look_for_launch(self) -> None:
+        """Where nothing answers: one that starts says more than that there is none."""
+        if self._attached is not None or self._choices:
+            return
+        if self._status.why is not Why.LOST and self._launches.current is None:
+            return  # one that loads or is locked has spoken
+        found = self._launches.look(self._target.url, self._target.pid)
+        if found is not None:
+            self._status = told(found)
+
     def _ended(self) -> bool:
         attached = self._attached
-        return attached is not None and attached.pid is not None and not _runs(attached.pid, attached.start_ticks)
+        return attached is not None and attached.pid is not None and not runs(attached.pid, attached.start_ticks)
 
     def _check(self, attached: Attached) -> None:
         """Is it still there, and still the same? A server on the same URL may be another after a restart."""
@@ -319,6 +338,7 @@ class Attachment:
             started=discover.started(pid) if pid is not None else Absent(Why.NOT_HERE, ""),
             on_host=pid is not None or discover.is_local(httpx.URL(access.url).host),
             in_container=pid is not None and discover.in_container(pid),
+            bound=discover.bound(pid, port_of(access.url)) if pid is not None else unseen,
             settings=gather.READING,
         )
         ticks = discover.start_ticks(pid) if pid is not None else None
@@ -330,6 +350,7 @@ class Attachment:
             self._failures, self._doubt, self._asked = 0, False, mono()
             generation = self._generation
             self._attached = Attached(access, adapter.name, info, pid, ticks, generation)
+        self._launches.forget()
         subject = gather.Subject(access, adapter.name, pid, ticks, argv, self._target.ask_server_info)
         gather.start(subject, lambda told: self._settle(generation, told))
 
@@ -354,13 +375,6 @@ class _Found:
     adapter: EngineAdapter
     info: ServerInfo
     withheld: bool
-
-
-def _runs(pid: int, start_ticks: int | None) -> bool:
-    """Whether this very process is there; one that ended and was not waited for (a zombie) is not."""
-    text = read_once(f"/proc/{pid}/stat", 1024)
-    stat = None if isinstance(text, Absent) else parse_stat(text)
-    return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
 
 
 def _differ(now: ServerInfo, before: ServerInfo) -> bool:

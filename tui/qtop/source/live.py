@@ -185,6 +185,7 @@ class LiveSource:
         return Sample(
             t=wall(),
             server=self.attachment.current(),
+            launch=NOT_RECORDED if (launch := self.attachment.launch) is None else launch,
             engine=nothing,
             procs=nothing,
             host=nothing,
@@ -206,6 +207,7 @@ class LiveSource:
             wakeup=self._w_wakeup.latest(period),
             own=own,
             client=self._prompts(),
+            launch=NOT_RECORDED if (launch := self.attachment.launch) is None else launch,
         )
 
     def _read_procs(self) -> ServerProcs | Absent:

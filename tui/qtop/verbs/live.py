@@ -97,6 +97,8 @@ def _check(attachment: Attachment, need_server: bool) -> None:
     if attachment.choices:
         found = "; ".join(f"{one.url} ({one.engine}, {one.model})" for one in attachment.choices)
         raise QtopError(f"several servers found: {found}", "Choose with --url.")
+    if attachment.launch is not None:
+        return  # what keeps it from answering may be seen
     named = attachment.target.url is not None or attachment.target.pid is not None
     if named or need_server:
         why = attachment.current()

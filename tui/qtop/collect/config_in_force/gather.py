@@ -16,7 +16,7 @@ from qtop.collect.discover.procfs import PROC, start_ticks
 from qtop.collect.discover.servers import recognise
 from qtop.collect.http import Access
 from qtop.sample import NOT_YET, Absent, Setting, Why
-from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE, ENVIRONMENT, SERVER_INFO
+from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE, ENVIRONMENT, OPENAPI, SERVER_INFO
 
 Told = Callable[["Gathered"], None]
 READING = Absent(NOT_YET.why, "being read")
@@ -59,23 +59,31 @@ def start(subject: Subject, told: Told) -> None:
 def gather(subject: Subject, told: Told, root: Path = PROC) -> None:
     """Tell what the process says, and then that with what the server says. Never raises."""
     engine = kind_of(subject)
-    nearby, missing = _guarded(lambda: _of_process(subject, engine, root))
-    route, ask = _route(subject, engine, nearby)
+    near, missing = _guarded(lambda: _of_process(subject, engine, root))
+    if engine == "vllm" and ENVIRONMENT in missing:
+        listed, hidden = _guarded(lambda: _split({OPENAPI: server_info.dev_mode(subject.access)}))
+        near, missing = (*near, *listed), {**missing, **hidden}
+    route, ask = _route(subject, engine, near)
     if route == SERVER_INFO and engine == "vllm" and ask is None:
         missing = {**missing, SERVER_INFO: server_info.CLOSED if subject.ask_server_info else server_info.TURNED_OFF}
     if ask is None:
-        told(Gathered(nearby, missing))
+        told(Gathered(near, missing))
         return
-    told(Gathered(nearby, {**missing, route: READING}))
+    told(Gathered(near, {**missing, route: READING}))
     answers, failed = _guarded(lambda: _split({route: ask()}))
-    told(Gathered((*answers, *nearby), {**missing, **failed}))
+    told(Gathered((*answers, *near), {**missing, **failed}))
+
+
+def nearby(subject: Subject, root: Path = PROC) -> Gathered:
+    """What the process alone says: for one that does not answer yet. Never raises."""
+    return Gathered(*_guarded(lambda: _of_process(subject, kind_of(subject), root)))
 
 
 def _route(
-    subject: Subject, engine: str, nearby: Sequence[Setting]
+    subject: Subject, engine: str, near: Sequence[Setting]
 ) -> tuple[str, Callable[[], tuple[Setting, ...] | Absent | None] | None]:
     if engine == "vllm":
-        wanted = subject.ask_server_info and server_info.is_open([x for x in nearby if x.source == ENVIRONMENT])
+        wanted = subject.ask_server_info and server_info.is_open([x for x in near if x.source == ENVIRONMENT])
         return SERVER_INFO, (lambda: server_info.settings(subject.access)) if wanted else None
     route = routes.ROUTES.get(engine)
     return (route or ""), (lambda: routes.settings(subject.access, engine)) if route else None

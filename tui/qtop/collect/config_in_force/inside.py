@@ -28,14 +28,35 @@ def read_file(pid: int, path: str, limit: int, root: Path = PROC) -> bytes | Abs
     """
     try:
         with contextlib.ExitStack() as opened:
-            return _read(opened, pid, path, limit, root)
+            held = _read(opened, pid, path, limit, root)
+            return held if not isinstance(held, int) else Absent(Why.FAILED, f"{path} is not a plain file")
     except ValueError:
         return Absent(Why.FAILED, "its name is no path")
     except OSError as error:
         return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0).lower()}")
 
 
-def _read(opened: contextlib.ExitStack, pid: int, path: str, limit: int, root: Path) -> bytes | Absent:
+def names_in(pid: int, path: str, root: Path = PROC) -> tuple[str, ...] | Absent:
+    """What a folder holds that the process would open under this absolute path; Absent where it may not be read."""
+    try:
+        with contextlib.ExitStack() as opened:
+            held = _read(opened, pid, path, 0, root, folder_too=True)
+            if not isinstance(held, int):
+                return held if isinstance(held, Absent) else Absent(Why.FAILED, f"{path}: not a folder")
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
+            opened.callback(os.close, fd)
+            return tuple(os.listdir(fd))
+    except ValueError:
+        return Absent(Why.FAILED, "its name is no path")
+    except OSError as error:
+        return Absent(why_of(error), f"{path}: {os.strerror(error.errno or 0).lower()}")
+
+
+def _read(
+    opened: contextlib.ExitStack, pid: int, path: str, limit: int, root: Path, folder_too: bool = False
+) -> bytes | int | Absent:
+    """The file; with ``folder_too`` the descriptor of a folder in its place."""
+
     def keep(fd: int) -> int:
         opened.callback(os.close, fd)
         return fd
@@ -64,6 +85,8 @@ def _read(opened: contextlib.ExitStack, pid: int, path: str, limit: int, root: P
             return Absent(Why.FAILED, f"{path} is not a plain file")
         else:
             return _whole(keep(os.open(part, _FILE, dir_fd=folder)), path, limit)
+    if folder_too:
+        return folder
     return Absent(Why.FAILED, f"{path} is not a plain file")
 
 

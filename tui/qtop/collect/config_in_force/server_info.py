@@ -11,12 +11,15 @@ from qtop.collect.config_in_force.answers import ask, cut_short, pick
 from qtop.collect.http import Access, open_client
 from qtop.errors import QtopError
 from qtop.sample import Absent, Setting, Why
-from qtop.sample.settings import SERVER_INFO
+from qtop.sample.settings import OPENAPI, SERVER_INFO
 
 PATIENCE_S = 30.0
 QUERY = "?config_format=json"
 CLOSED = Absent(Why.UNSUPPORTED, "the server answers it in development mode only")
 TURNED_OFF = Absent(Why.UNSUPPORTED, "turned off: server_info = false in qtop's settings")
+
+DEV_ROUTES = ("/collective_rpc", "/sleep", "/reset_prefix_cache")
+"""Routed in development mode only (source: entrypoints/serve/… of 0.20 to 0.33)."""
 
 # fmt: off
 _SECTIONS: dict[str, tuple[str | tuple[str, str], ...]] = {
@@ -54,6 +57,22 @@ def is_open(environment: Sequence[Setting] | Absent) -> bool:
         return False
     told = next((one.value for one in environment if one.name == "VLLM_SERVER_DEV_MODE"), "0")
     return told.strip().lstrip("+-").isdigit() and int(told) != 0  # bool(int(…)), as vLLM's envs.py reads it
+
+
+def dev_mode(access: Access) -> tuple[Setting, ...] | Absent:
+    """Whether it runs in development mode, by the routes that it lists: where its environment may not be read."""
+    try:
+        with open_client(access, PATIENCE_S) as client:
+            answer = ask(client, OPENAPI, PATIENCE_S)
+    except QtopError as error:
+        return Absent(Why.FAILED, str(error))
+    if isinstance(answer, Absent):
+        return answer
+    paths = answer.get("paths")
+    if not isinstance(paths, dict):
+        return Absent(Why.FAILED, f"{OPENAPI} lists no routes")
+    open_ = [path for path in DEV_ROUTES if path in paths]
+    return (Setting("VLLM_SERVER_DEV_MODE", "1" if open_ else "0", OPENAPI, f"routes {', '.join(open_)}"),)
 
 
 def settings(access: Access) -> tuple[Setting, ...] | Absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qtop.model.frame import Frame, OwnView
+from qtop.model.frame import Frame, LaunchView, OwnView
 from qtop.sample import NOT_RECORDED, Absent, Reading, ServerInfo
 from qtop.ui.cells import clean, fit, fit_middle, width_of
 from qtop.ui.look import Line, Look
@@ -63,7 +63,7 @@ def _who(frame: Frame, room: int) -> str:
     """Model, engine, port, age: the age goes first, then the end of the model's name."""
     server = frame.server
     if not isinstance(server, ServerInfo):
-        return fit("no server", room)
+        return fit("no server" if frame.launch is None else _launch(frame.launch), room)
     model = clean((server.model if isinstance(server.model, str) else "?").rpartition("/")[2])
     version = f" {server.version}" if isinstance(server.version, str) else ""
     port = f" :{server.url.rpartition(':')[2]}" if isinstance(server.url, str) else ""
@@ -72,6 +72,14 @@ def _who(frame: Frame, room: int) -> str:
     if width_of(model + where + up) <= room:
         return model + where + up
     return fit(fit(model, max(LEAST_NAME, room - width_of(where))) + where, room)
+
+
+def _launch(launch: LaunchView) -> str:
+    """A server that does not answer yet, or never did."""
+    info = launch.info
+    version = f" {info.version}" if isinstance(info.version, str) else ""
+    fate = "ended before it answered" if launch.ended else "is starting"
+    return clean(f"{ENGINES.get(info.engine, info.engine)}{version} {fate}")
 
 
 def _age(seconds: float) -> str:
