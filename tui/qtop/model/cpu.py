@@ -195,3 +195,6 @@ class SchedView:
     """Of those CPUs."""
     quota_above: bool = False
     """There are cgroups above those in sight, which may have a quota too (qtop runs inside a container)."""
+    stopped: tuple[str, ...] = ()
+    """Processes that a signal or a debugger has stopped, as "VLLM::EngineCore (pid 123)"; none in recordings that do
+    not hold it."""

@@ -162,3 +162,5 @@ class Frame:
     """What decoding would take at the memory roofline, for the mean request of the window."""
     settings: SettingsView | Absent = NOT_YET
     """The server's configuration in force, with where each value comes from."""
+    server_before: ServerInfo | Absent = NOT_YET
+    """The server last seen, which is ``server`` as long as it is there."""

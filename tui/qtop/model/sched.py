@@ -24,6 +24,7 @@ from qtop.sample import (
     cpulist,
 )
 
+_HALTED = ("T", "t")
 COMPETES = 0.02
 """Share of one CPU below which another process is not named."""
 
@@ -87,6 +88,7 @@ def sched_view(
         nodes=places.nodes_of(thread.processor for thread in critical),
         mhz=clock_view(hosts[1], (thread.processor for thread in critical)),
         quota_above=isinstance(group, CgroupSample) and group.above,
+        stopped=tuple(f"{one.title or one.comm} (pid {one.pid})" for one in new.processes if one.state in _HALTED),
     )
 
 
