@@ -7,7 +7,7 @@ from qtop.diagnose.rules.common import engine_of, gpus_of, known, running_of, sa
 from qtop.diagnose.rules.queueing import kind_of, queue_lines, title_of
 from qtop.model.frame import EngineView, Frame, SchedView
 from qtop.sample import Absent
-from qtop.units import number, percent
+from qtop.units import number
 
 DEAD, STILL = 1.0, 0.5
 """Nothing moves and nothing computes; nothing moves, but something may compute."""
@@ -42,6 +42,9 @@ class Stuck(Rule):
             return engine
         if isinstance(engine.running, Absent) and isinstance(engine.waiting, Absent):
             return CannotTell(f"whether there are requests: {said(engine.running)}")
+        if not isinstance(frame.sched, Absent) and frame.sched.stopped:
+            # Gauges freeze with the engine: requests that came since then are in none of them.
+            return Observed(DEAD, lambda: _told(frame, engine, DEAD), impact=1.0, figure="")
         if running_of(engine) + waiting_of(engine) <= 0:
             return Observed(0.0, lambda: _told(frame, engine, 0.0), figure="")
         moves = _moves(frame, engine)
@@ -123,20 +126,11 @@ def _told(frame: Frame, engine: EngineView, value: float) -> Told:
 
 def _headline(frame: Frame, engine: EngineView, value: float, stopped: tuple[str, ...]) -> str:
     there = f"{number(running_of(engine))} running and {number(waiting_of(engine))} waiting requests"
+    if stopped:
+        return f"ENGINE STOPPED by a signal or a debugger: {stopped[0]}; {there} stand still — kill -CONT it"
     if not isinstance(engine.sleep, Absent) and engine.sleep != "awake":
         return f"ENGINE SLEEPS ({engine.sleep}) while {there} are there — wake it: POST /wake_up"
-    if stopped:
-        return f"ENGINE STOPPED by a signal: {stopped[0]}; {there} stand still — kill -CONT it, or detach the debugger"
     if value < DEAD:
-        busy = "it computes, but" if _computes_visibly(frame) else "and"
-        return (
-            f"NOTHING COMES OUT: {there}, {busy} no token for minutes — look into its log (a lost rank, a dead client)"
-        )
+        return f"NOTHING COMES OUT: {there}, no token for minutes, though it computes — see its log (a lost worker?)"
     paused = " or paused (/resume)" if kind_of(frame) == "vllm" else ""
     return f"ENGINE STUCK: {there}, no token, and it computes nothing — it hangs{paused}: see its log, restart"
-
-
-def _computes_visibly(frame: Frame) -> bool:
-    gpus = gpus_of(frame)
-    busy = [percent(gpu.util) for gpu in gpus if known(gpu.util)] if isinstance(gpus, tuple) else []
-    return bool(busy) or bool(_computing(frame.sched))
