@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the recordings that hold the rules of the engine (QT301 to QT310): tests/rules/ID/{fires,quiet}.qtop.
 
-fixtures_engine.py [GROUP…]      all, or only these: kv cap prefill lora llamacpp
+fixtures_engine.py [GROUP…]      all, or only these: kv cap prefill front lora llamacpp
 
 All are of real servers under real load: vLLM's CPU build with a tiny model of random weights (named by QTOP_VLLM_VENV,
 else ~/.cache/qtop/vllm-0.32.0; a start takes one to two minutes), and the demo's llama.cpp.
@@ -43,6 +43,7 @@ class Load:
     """So many clients, each with one request after the other, until the block ends; then they hang up.
 
     Prompts are lists of token ids, at random unless ``same``: no tokenizer has work with them, and no cache has them.
+    With ``text`` they are words instead.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Load:
         same: bool = False,
         pause: float = 0.0,
         path: str = "/v1/completions",
+        text: bool = False,
     ) -> None:
         self._port, self._prompt, self._output, self._pause, self._path = port, prompt, output, pause, path
-        self._same, self._stop = same, threading.Event()
+        self._same, self._text, self._stop = same, text, threading.Event()
         self._open: list[http.client.HTTPConnection] = []
         self._threads = [
             threading.Thread(target=self._client, args=(models[number % len(models)], number), daemon=True)
@@ -85,7 +87,9 @@ class Load:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
         self._open.append(connection)
         while not self._stop.is_set():
-            body = {"model": model, "prompt": prompt, "max_tokens": self._output, "ignore_eos": True, "stream": True}
+            body: dict[str, object] = {"model": model, "prompt": prompt}
+            if self._output:
+                body |= {"max_tokens": self._output, "ignore_eos": True, "stream": True}
             try:
                 connection.request("POST", self._path, json.dumps(body), {"Content-Type": "application/json"})
                 answer = connection.getresponse()
@@ -100,7 +104,11 @@ class Load:
             if self._pause:
                 self._stop.wait(self._pause)
 
-    def _ids(self, rng: random.Random) -> list[int]:
+    def _ids(self, rng: random.Random) -> list[int] | str:
+        if self._text:
+            return " ".join(
+                f"{rng.randrange(1 << 30):x} is what {rng.choice('abcdef')} said" for _ in range(self._prompt)
+            )
         return [rng.randrange(300, 4000) for _ in range(self._prompt)]
 
 
@@ -148,15 +156,25 @@ def wrong(out: Path, rule: str, fires: bool) -> str:
 
 
 @contextlib.contextmanager
-def after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
-    """Do something once, so long after the block has begun."""
-    timer = threading.Timer(seconds, act)
-    timer.start()
+def into(rule: str, seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    """Do something once, so long after the recording of what fires has begun."""
+    out, over = OUT / rule / "fires.qtop", threading.Event()
+    out.unlink(missing_ok=True)
+
+    def wait() -> None:
+        while not over.wait(0.1):
+            if out.exists():
+                if not over.wait(seconds):
+                    act()
+                return
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
     try:
         yield
     finally:
-        timer.cancel()
-        timer.join()
+        over.set()
+        waiter.join()
 
 
 def engine_core(root: int) -> list[int]:
@@ -209,11 +227,68 @@ def cap() -> None:
         take("QT305", "quiet", url, 16, f"{CPU}, one client now and then", lambda: light(port))
         stopped = engine_core(server.pid)
         try:
-            with after(WARM_S + 5, lambda: _signal(stopped, signal.SIGSTOP)):
-                take("QT305", "fires", url, 26, f"{CPU}, EngineCore and its worker stopped by SIGSTOP after 5 s",
-                     lambda: Load(port, 2, 100, 200), tries=1)  # fmt: skip
+            with into("QT305", 6, lambda: _signal(stopped, signal.SIGSTOP)):
+                take("QT305", "fires", url, 26, f"{CPU}, EngineCore and its worker stopped by SIGSTOP after 6 s",
+                     lambda: Load(port, 5, 100, 170), tries=1)  # fmt: skip
         finally:
             _signal(stopped, signal.SIGCONT)
+
+
+def front() -> None:
+    """QT309: clients that have long texts tokenized, and so hold up the one thread that does it."""
+    with vllm() as server:
+        port, url = server.port, server.url
+        warm(port)
+
+        def short() -> Load:
+            return Load(port, 1, 10, 20, pause=0.4, text=True)
+
+        take("QT309", "quiet", url, 42, f"{CPU}, one client with short texts", short)
+        with Load(port, 12, 1200, 0, path="/tokenize", text=True):
+            take(
+                "QT309",
+                "fires",
+                url,
+                44,
+                f"{CPU}, one client with short texts, 12 that have long ones tokenized",
+                short,
+            )
+
+
+def lora() -> None:
+    """QT307: three adapters in turn, of which one fits a batch."""
+    with tempfile.TemporaryDirectory(prefix="qtop-adapters-") as folder:
+        names = ("red", "green", "blue")
+        environment = Path(os.environ.get("QTOP_VLLM_VENV", Path.home() / ".cache/qtop/vllm-0.32.0"))
+        subprocess.run([environment / "bin/python", "-c", ADAPTERS, folder, *names], check=True)
+        modules = [f"{name}={folder}/{name}" for name in names]
+        words = ("--enable-lora", "--max-loras", "1", "--max-cpu-loras", "4", "--max-lora-rank", "8", "--lora-modules")
+        with vllm(*words, *modules) as server:
+            port, url = server.port, server.url
+            warm(port)
+            take("QT307", "quiet", url, 16, f"{CPU}, --max-loras 1, one adapter now and then",
+                 lambda: Load(port, 1, 100, 30, models=names[:1], pause=0.8))  # fmt: skip
+            take("QT307", "fires", url, 22, f"{CPU}, --max-loras 1, 9 clients of three adapters",
+                 lambda: Load(port, 9, 100, 100, models=names))  # fmt: skip
+
+
+ADAPTERS = """
+import json, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1]) / name
+    folder.mkdir()
+    tensors = {}
+    for layer in range(2):
+        key = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{key}.lora_A.weight"] = torch.randn(8, 128) * 0.01
+        tensors[f"{key}.lora_B.weight"] = torch.randn(128, 8) * 0.01
+    save_file(tensors, folder / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**told, "task_type": "CAUSAL_LM"}))
+"""
+"""Makes adapters for the tiny model, of random weights."""
 
 
 def prefill() -> None:
@@ -240,13 +315,20 @@ def llamacpp() -> None:
     with DemoServer(parallel=2) as server:
         take("QT310", "quiet", server.url, 14, "llama.cpp (demo), idle")
         try:
-            with after(5, lambda: _signal([server.pid], signal.SIGSTOP)):
+            with into("QT310", 5, lambda: _signal([server.pid], signal.SIGSTOP)):
                 take("QT310", "fires", server.url, 24, "llama.cpp (demo), stopped by SIGSTOP after 5 s")
         finally:
             _signal([server.pid], signal.SIGCONT)
 
 
-GROUPS: dict[str, Callable[[], None]] = {"kv": kv, "cap": cap, "prefill": prefill, "llamacpp": llamacpp}
+GROUPS: dict[str, Callable[[], None]] = {
+    "kv": kv,
+    "cap": cap,
+    "prefill": prefill,
+    "front": front,
+    "lora": lora,
+    "llamacpp": llamacpp,
+}
 
 
 def make(*groups: str) -> None:

@@ -58,12 +58,12 @@ def _told(frame: Frame, engine: EngineView, use: float, running: float, waiting:
         if running > 0:
             lines.append(Evidence("a running request holds", use * capacity / running, "tokens", None, "use / running"))
     ms = queue_ms(frame)
-    queue = f", {milliseconds(ms)} in the queue" if ms is not None else ""
-    held = f"KV CACHE FULL: {percent(use)}{size} in use, {number(waiting)} wait{queue}"
+    queue = f", queue {milliseconds(ms)}" if ms is not None else ""
+    held = f"KV CACHE FULL: {percent(use)}{size}, {number(waiting)} wait{queue}"
     return Told(f"{held} — {_remedy(frame)}", tuple(lines), reason="" if waiting > 0 else "nothing waits for room")
 
 
 def _remedy(frame: Frame) -> str:
     if kind_of(frame) == "vllm" and not isinstance(frame.gpus, Absent) and frame.gpus:
-        return "send less at once, or restart with --kv-cache-dtype fp8"
+        return "send less at once, or --kv-cache-dtype fp8"
     return "send less at once, or give the cache more memory"

@@ -6,7 +6,7 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotAp
 from qtop.diagnose.rules.common import engine_of, known, queued_share, said
 from qtop.diagnose.rules.queueing import kind_of, queue_lines
 from qtop.model.frame import EngineView, Frame
-from qtop.sample import Absent, Reading
+from qtop.sample import Absent
 from qtop.units import number, percent
 
 AT = 0.1
@@ -58,15 +58,8 @@ def _told(frame: Frame, engine: EngineView, rate: float) -> Told:
     ]
     if not isinstance(engine.finished_s, Absent):
         lines.append(Evidence("requests finished", engine.finished_s, "a second"))
-    return Told(
-        f"REQUESTS ARE PREEMPTED {number(rate)} times a second: they outgrow the KV cache{_full(engine.kv_use)} "
-        f"and are computed anew — {_remedy(frame)}",
-        tuple(lines),
-    )
-
-
-def _full(use: Reading[float]) -> str:
-    return "" if isinstance(use, Absent) else f" ({percent(use)} full)"
+    full = "" if isinstance(engine.kv_use, Absent) else f", KV cache {percent(engine.kv_use)} full"
+    return Told(f"REQUESTS ARE PREEMPTED {number(rate)} times a second{full} — {_remedy(frame)}", tuple(lines))
 
 
 def _remedy(frame: Frame) -> str:

@@ -73,7 +73,7 @@ def _told(frame: Frame, engine: EngineView, running: float, waiting: float, cap:
     if use and running > 0:
         fit = int(FREE * running / use)
         lines.append(Evidence("as large ones would fill the KV cache to 85 % at", float(fit), "requests"))
-        room = f" (the KV cache has room for about {number(fit)})"
+        room = f" (room for about {number(fit)})" if fit < 8 * cap else " (there is room for far more)"
     if capacity is not None:
         lines.append(Evidence("the KV cache holds", capacity, "tokens"))
     head = f"REQUEST LIMIT REACHED: {running:.0f} of {cap} run, {number(waiting)} wait, KV cache {percent(use)} full"

@@ -90,7 +90,7 @@ def _told(frame: Frame, engine: EngineView, waiting: float, share: float | None)
     if share is None:
         return Told("", tuple(lines), reason="nothing waits that the batch and the KV cache have room for")
     return Told(
-        f"READING PROMPTS {percent(share)} of the time: {number(waiting)} wait though batch and KV cache have room, "
+        f"READING PROMPTS {percent(share)} of the time: {number(waiting)} wait though there is room, "
         f"prefill {milliseconds(prefill)} each — {_remedy(frame)}",
         tuple(lines),
     )

@@ -6,7 +6,7 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotAp
 from qtop.diagnose.rules.common import engine_of, gpus_of, known, running_of, said, waiting_of
 from qtop.diagnose.rules.queueing import kind_of, queue_lines, title_of
 from qtop.model.frame import EngineView, Frame, SchedView
-from qtop.sample import Absent
+from qtop.sample import Absent, Why
 from qtop.units import number
 
 DEAD, STILL = 1.0, 0.5
@@ -75,6 +75,8 @@ def _moves(frame: Frame, engine: EngineView) -> bool | CannotTell:
         seen = seen or counted_live
     if seen:
         return False
+    if any(isinstance(one, Absent) and one.why is Why.NOT_YET for one in (engine.steps_s, engine.gen_tok_s)):
+        return CannotTell("whether anything moves: needs two readings")
     return CannotTell(f"{title_of(frame)} counts tokens only when a request ends, and no steps")
 
 
@@ -125,12 +127,12 @@ def _told(frame: Frame, engine: EngineView, value: float) -> Told:
 
 
 def _headline(frame: Frame, engine: EngineView, value: float, stopped: tuple[str, ...]) -> str:
-    there = f"{number(running_of(engine))} running and {number(waiting_of(engine))} waiting requests"
+    there = f"{number(running_of(engine))} run, {number(waiting_of(engine))} wait"
     if stopped:
-        return f"ENGINE STOPPED by a signal or a debugger: {stopped[0]}; {there} stand still — kill -CONT it"
+        return f"ENGINE STOPPED by a signal or a debugger: {stopped[0]}; {there} — kill -CONT it"
     if not isinstance(engine.sleep, Absent) and engine.sleep != "awake":
-        return f"ENGINE SLEEPS ({engine.sleep}) while {there} are there — wake it: POST /wake_up"
+        return f"ENGINE SLEEPS ({engine.sleep}) while {there} — wake it: POST /wake_up"
     if value < DEAD:
         return f"NOTHING COMES OUT: {there}, no token for minutes, though it computes — see its log (a lost worker?)"
-    paused = " or paused (/resume)" if kind_of(frame) == "vllm" else ""
-    return f"ENGINE STUCK: {there}, no token, and it computes nothing — it hangs{paused}: see its log, restart"
+    paused = ", or is paused (/resume)" if kind_of(frame) == "vllm" else ""
+    return f"ENGINE STUCK: {there}, no token, and nothing computes — it hangs{paused}: see its log, restart"

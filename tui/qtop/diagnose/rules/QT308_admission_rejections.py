@@ -73,7 +73,7 @@ def _told(frame: Frame, engine: EngineView, rate: float, share: float) -> Told:
     limit = f" of {limits[0][1]} (--{limits[0][0].replace('_', '-')})" if len(limits) == 1 else ""
     return Told(
         f"REQUESTS ARE REFUSED: {number(rate)} a second ({percent(share)}) find the queue full{limit} — send less, "
-        "or raise the limit",
+        "or raise it",
         tuple(lines),
     )
 

@@ -7,7 +7,7 @@ from qtop.diagnose.rules.common import engine_of, known, said, stage_share
 from qtop.diagnose.rules.queueing import kind_of
 from qtop.model.frame import EngineView, Frame, SchedView, ThreadView, Waterfall
 from qtop.sample import Absent
-from qtop.units import milliseconds, number, percent
+from qtop.units import milliseconds, percent
 
 AT = 0.30
 """Share of TTFT."""
@@ -99,9 +99,9 @@ def _told(engine: EngineView, fall: Waterfall, gap: float, api: ThreadView | Non
     if value <= 0:
         why = "its main thread explains it (QT203, QT201)" if gap >= LEAST_MS and _explained(api) else ""
         return Told("", tuple(lines), reason=why)
-    thread = f", its main thread only {percent(api.run)} busy" if api is not None else ""
+    share = percent(gap / ttft if ttft else 0.0)
     return Told(
-        f"TOKENIZING TAKES LONG: {milliseconds(gap)} before the queue, {percent(gap / ttft if ttft else 0.0)} of TTFT"
-        f"{thread} — {number(fall.first_tokens)} requests; more --renderer-num-workers or API servers",
+        f"TOKENIZING TAKES LONG: {milliseconds(gap)} before the queue, {share} of TTFT — shorter prompts, or more API "
+        "servers",
         tuple(lines),
     )

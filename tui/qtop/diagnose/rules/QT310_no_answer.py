@@ -18,7 +18,7 @@ class NoAnswer(Rule):
 
     id = "QT310"
     title = "server does not answer"
-    enter = (Enter(Severity.CRITICAL, at=1.0, seconds=SECONDS, of=6.0),)
+    enter = (Enter(Severity.CRITICAL, at=1.0, seconds=SECONDS, of=SECONDS),)
     clear = Clear(below=1.0, seconds=2.0)
     explains = ("QT305",)
 
