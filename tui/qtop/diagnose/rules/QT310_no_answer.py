@@ -5,11 +5,9 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import said
 from qtop.model.frame import Frame
-from qtop.sample import Absent, ServerInfo, Why
+from qtop.sample import Absent, ServerInfo, Why, unanswered
 from qtop.units import percent
 
-SILENT = "did not answer"
-"""In the detail of a reading for which a connection was taken and nothing came back."""
 SECONDS = 5.0
 
 
@@ -32,7 +30,7 @@ class NoAnswer(Rule):
             return Observed(1.0, lambda: _gone(server, before), impact=1.0, figure="")
         engine = frame.engine
         if isinstance(engine, Absent):
-            if not _silent(engine):
+            if not unanswered(engine):
                 # An HTTP answer that holds no metrics is an answer; what qtop has not asked yet is none.
                 if engine.why in (Why.UNSUPPORTED, Why.DENIED, Why.FAILED):
                     return Observed(0.0, lambda: Told("", (Evidence("the server", said(engine), ""),)), figure="")
@@ -43,10 +41,6 @@ class NoAnswer(Rule):
 
 
 RULE = NoAnswer()
-
-
-def _silent(engine: Absent) -> bool:
-    return engine.why is Why.LOST or (engine.why is Why.FAILED and SILENT in engine.detail)
 
 
 def _gone(server: Absent, before: ServerInfo) -> Told:
