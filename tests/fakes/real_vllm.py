@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.fakes.spawned import ROOT
@@ -36,9 +37,15 @@ class CannotStart(Exception):
 
 
 class RealVllm:
-    """Started at once, in development mode so that it tells its configuration; ``folder`` is all that it writes to."""
+    """Started at once, in development mode so that it tells its configuration; ``folder`` is all that it writes to.
 
-    def __init__(self, environment: Path, folder: Path) -> None:
+    ``words`` are more of its command line (a flag that is given twice has its last value), ``variables`` of its
+    environment.
+    """
+
+    def __init__(
+        self, environment: Path, folder: Path, words: Sequence[str] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
         self.model, self.config, self.log = folder / "model", folder / "server.yaml", folder / "server.log"
         self.model.mkdir()
         python = environment / "bin" / "python"
@@ -49,12 +56,12 @@ class RealVllm:
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--config", str(self.config))
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                [*_with_parent(), environment / "bin" / "vllm", "serve", self.model, *WORDS, *where],
+                [*_with_parent(), environment / "bin" / "vllm", "serve", self.model, *WORDS, *where, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=self._environ(folder),
+                env={**self._environ(folder), **(variables or {})},
                 start_new_session=True,
             )
         self.pid = self._child.pid

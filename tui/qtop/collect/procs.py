@@ -142,6 +142,7 @@ class ProcsCollector:
             involuntary=involuntary,
             cgroup=self._keys[pid],
             title=self._title(pid, stat.comm, slow),
+            state=stat.state if stat.state in "Tt" else "",
         )
 
     def _status(self, folder: str) -> tuple[Reading[str], Reading[int], Reading[int]]:

@@ -217,3 +217,6 @@ class SchedView:
     """There are cgroups above those in sight, which may have a quota too (qtop runs inside a container)."""
     memory: MemoryGroupView | Absent = NOT_YET
     """What its cgroup may have of the memory, and how it waits for it."""
+    stopped: tuple[str, ...] = ()
+    """Processes that a signal or a debugger has stopped, as "VLLM::EngineCore (pid 123)"; none in recordings that do
+    not hold it."""

@@ -115,7 +115,8 @@ class Deriver:
         )
         server, settings = self._settings.push(self._frame, sample)
         launch = self._launch.push(self._frame, sample)
-        self._frame = replace(self._frame, server=server, settings=settings, launch=launch)
+        before = self._frame.server_before if isinstance(server, Absent) else server
+        self._frame = replace(self._frame, server=server, settings=settings, launch=launch, server_before=before)
         if engine == "vllm" and not isinstance(self._frame.engine, Absent):
             api_servers = several.how_many(self._frame.sched, settings)
             self._frame = replace(self._frame, engine=several.without_steps(self._frame.engine, api_servers))

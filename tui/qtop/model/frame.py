@@ -196,3 +196,5 @@ class Frame:
     """How busy the GPUs were over the last ten seconds."""
     launch: LaunchView | None = None
     """A server that starts while none answers, None where none was seen."""
+    server_before: ServerInfo | Absent = NOT_YET
+    """The server last seen, which is ``server`` as long as it is there."""

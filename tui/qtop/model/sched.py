@@ -24,6 +24,7 @@ from qtop.sample import (
     cpulist,
 )
 
+_HALTED = ("T", "t")
 COMPETES = 0.02
 """Share of one CPU below which another process is not named."""
 
@@ -91,6 +92,7 @@ def sched_view(
         mhz=clock_view(hosts[1], (thread.processor for thread in critical)),
         quota_above=isinstance(group, CgroupSample) and group.above,
         memory=_memory(old.cgroups.get(new.processes[0].cgroup), group),
+        stopped=tuple(f"{one.title or one.comm} (pid {one.pid})" for one in new.processes if one.state in _HALTED),
     )
 
 

@@ -1,6 +1,6 @@
 """Raw samples: what was read, with absence typed. Nothing above this package is known here."""
 
-from qtop.sample.absent import NOT_RECORDED, NOT_YET, Absent, Reading, Why, first_absent, known
+from qtop.sample.absent import NOT_RECORDED, NOT_YET, Absent, Reading, Why, first_absent, known, unanswered
 from qtop.sample.gpu import (
     Gpm,
     GpuFacts,
@@ -83,4 +83,5 @@ __all__ = [
     "Xid",
     "first_absent",
     "known",
+    "unanswered",
 ]

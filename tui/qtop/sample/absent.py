@@ -49,6 +49,16 @@ NOT_YET = Absent(Why.NOT_YET)
 NOT_RECORDED = Absent(Why.NOT_RECORDED)
 
 
+_SILENT = "did not answer"
+"""In the detail of a reading for which a connection was taken and nothing came back."""
+
+
+def unanswered(absent: Absent) -> bool:
+    """Whether a server gave no answer at all: no connection, one that it closed, or one that stayed silent. An HTTP
+    answer of any status is an answer."""
+    return absent.why is Why.LOST or (absent.why is Why.FAILED and _SILENT in absent.detail)
+
+
 def known(reading: Reading[T], default: T) -> T:
     """The value, or ``default`` where it is absent (for drawing and sorting, never for arithmetic that is shown)."""
     return default if isinstance(reading, Absent) else reading

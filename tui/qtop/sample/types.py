@@ -112,6 +112,9 @@ class ProcessSample(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str = ""
     """What it calls itself: its title if it wrote one ("VLLM::EngineCore_DP1"), else program and verb ("vllm serve");
     never an argument."""
+    state: str = ""
+    """"T" while a signal has stopped its main thread, "t" while a debugger has; else "", as in recordings that lack
+    it."""
 
 
 class QuotaLevel(msgspec.Struct, frozen=True, array_like=True):

@@ -9,7 +9,7 @@ import httpx
 from qtop.collect.engine.argv import served_model
 from qtop.collect.engine.base import METRICS, MODELS, ModelList, positive, url_of
 from qtop.collect.http import fetch_json
-from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why
+from qtop.sample import Absent, EngineSample, Reading, ServerInfo, Why, unanswered
 
 NOT_TOLD = Absent(Why.UNSUPPORTED, "the server does not tell it over HTTP")
 
@@ -46,4 +46,4 @@ class OpenAi:
     def scrape(self, client: httpx.Client) -> EngineSample | Absent:
         """Always absent; a server that has gone away is noticed, though."""
         models = fetch_json(client, MODELS, ModelList)
-        return models if isinstance(models, Absent) and models.why is Why.LOST else self.reason
+        return models if isinstance(models, Absent) and unanswered(models) else self.reason

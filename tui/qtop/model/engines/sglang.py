@@ -8,6 +8,7 @@ from __future__ import annotations
 from qtop.model.engines.table import (
     Computed,
     EngineTable,
+    Gain,
     Histogram,
     Level,
     Mean,
@@ -81,6 +82,7 @@ TABLE = EngineTable(
             copies=_COPIES,
             absent="none so far, or not counted",
         ),
+        "prefix_queries": Gain(_s("prompt_tokens_total")),
         "prefix_hit": Computed(_prefix_hit, "sglang:cached_tokens_total / sglang:prompt_tokens_total"),
         "gen_tok_s": Rate(_s("generation_tokens_total")),
         "prompt_tok_s": Rate(_s("prompt_tokens_total")),
