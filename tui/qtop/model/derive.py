@@ -17,6 +17,7 @@ from qtop.model.gpu import gpu_views
 from qtop.model.gpu_track import Tracks, lost_with_xids
 from qtop.model.host import host_view
 from qtop.model.overlay import Waits, decode_floor_ms
+from qtop.model.requests import Requests
 from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
@@ -87,6 +88,7 @@ class Deriver:
         self._identity: tuple[object, ...] = ()
         self._waits = Waits(WINDOW_S)
         self._settings = SettingsTrack()
+        self._requests = Requests()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -108,6 +110,7 @@ class Deriver:
             gpus_lost={} if isinstance(sample.gpu, Absent) else self._lost,
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
+            requests=self._requests.push(sample.t, sample.client, sample.engine),
         )
         server, settings = self._settings.push(self._frame, sample)
         self._frame = replace(self._frame, server=server, settings=settings)
@@ -137,6 +140,7 @@ class Deriver:
             self._engine, self._procs = _Pair(), _Pair()
             self._window.clear()
             self._waits = Waits(WINDOW_S)
+            self._requests = Requests()
 
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)

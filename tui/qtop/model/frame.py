@@ -17,6 +17,7 @@ from qtop.model.cpu import (
     UsableView,
 )
 from qtop.model.gpu_view import GpuView, VramSplit
+from qtop.model.requests import RequestsView
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Reading, ServerInfo
@@ -162,3 +163,5 @@ class Frame:
     """What decoding would take at the memory roofline, for the mean request of the window."""
     settings: SettingsView | Absent = NOT_YET
     """The server's configuration in force, with where each value comes from."""
+    requests: RequestsView | Absent = NOT_YET
+    """How requests ended lately."""

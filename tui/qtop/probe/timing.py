@@ -24,6 +24,8 @@ SEVERAL = 1.05
 whose bytes are half a character."""
 MOST_MS = 1e9
 """Of what a server says of its times: eleven days. Beyond it, and below 0, it says nonsense."""
+ONE_PIECE_EVENTS = 8
+"""Fewer events may come together by chance."""
 BUNCHED_MS = 0.1
 """No server makes tokens this fast one at a time: a shorter gap means that events arrived together."""
 
@@ -149,6 +151,10 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerTimes | None = None
     merged: int = 0
     """Gaps that are left out because several tokens were read at once, late: their own stamps are lost."""
+    too_long: bool = False
+    """Refused because the prompt, or it and its answer, are longer than the model takes."""
+    unstreamed: bool = False
+    """A stream was asked for, and the answer came in one piece: the server does not stream, or a proxy gathers it."""
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -192,6 +198,9 @@ def measure(
     server: ServerTimes | None = None,
     i: int = 0,
     scheduled: bool = True,
+    too_long: bool = False,
+    streaming: bool = True,
+    document: bool = False,
 ) -> ProbeResult:
     """The figures of one request; what the stamps and ``usage`` cannot support is None with its reason in ``notes``."""
     why = dict(notes or {})
@@ -205,7 +214,10 @@ def measure(
         ttft = None
         why["ttft_ms"] = "the first tokens were read together, late: the stamp of the first is lost"
     ttfo = _ms(stamps.t_send, stamps.t_first_output)
-    if ttfo is None:
+    if document:
+        ttft = ttfo = None
+        why["ttft_ms"] = why["ttfo_ms"] = "the answer came in one piece: the moment of its first token cannot be seen"
+    elif ttfo is None:
         why["ttfo_ms"] = "the answer ended while it was still reasoning" if stamps.events else nothing
     e2e = None if error else _ms(stamps.t_send, stamps.t_end)
     if e2e is None:
@@ -277,7 +289,19 @@ def measure(
         server=server,
         i=i,
         merged=unseen,
+        too_long=too_long,
+        unstreamed=streaming and not error and (document or _in_one_piece(stamps)),
     )
+
+
+def _in_one_piece(stamps: Stamps) -> bool:
+    """Whether all events came together at the end, though qtop read them when they came: a mean gap that no server
+    makes, after a wait of which they took next to nothing."""
+    events = stamps.events
+    if len(events) < ONE_PIECE_EVENTS or stamps.merged:
+        return False
+    took = events[-1] - events[0]
+    return took * 1000 < BUNCHED_MS * (len(events) - 1) and took < OWN_SHARE * 10 * (events[0] - stamps.t_send)
 
 
 def _output_events(
