@@ -34,7 +34,7 @@ from qtop.verbs.live import live_session  # noqa: E402
 from qtop.verbs.own_request import test_of  # noqa: E402
 
 OUT = ROOT / "tests/rules"
-SECONDS = 20.0
+SECONDS = 15.0
 VLLM = Path(os.environ.get("QTOP_TEST_VLLM", str(Path.home() / ".cache/qtop/vllm-0.32.0")))
 Script = Callable[[Session], None]
 
@@ -96,7 +96,7 @@ def recorded(rule: str, name: str, url: str, note: str, script: Script, origin: 
     """Record for SECONDS while ``script`` does what it does with the session."""
     out = OUT / rule / f"{name}.qtop"
     out.parent.mkdir(parents=True, exist_ok=True)
-    with live_session(argparse.Namespace(url=url), Settings()) as session:
+    with live_session(argparse.Namespace(url=url), Settings(server_info=False)) as session:
         require_latest(session)
         session.start_recording(out, overwrite=True, note=note, origin=origin)
         begin = time.monotonic()
@@ -148,7 +148,7 @@ def by_llamacpp() -> None:
         url = server.url
         with gathering(int(url.rpartition(":")[2])) as proxy:
             note = "llama.cpp behind a proxy that gathers answers"
-            recorded("QT501", "fires", proxy, note, lambda session: probed(session), "stub")
+            recorded("QT501", "fires", proxy, note, lambda one: probed(one, tokens=60), "stub")
         recorded("QT501", "quiet", url, "llama.cpp, streamed prompts", lambda session: probed(session))
         long = "one two three four five " * 6000
         body = json.dumps({"messages": [{"role": "user", "content": long}], "max_tokens": 8, "stream": True})
@@ -171,7 +171,6 @@ def by_vllm() -> None:
         server = RealVllm(VLLM, Path(folder))
         try:
             server.await_answer()
-            os.setpriority(os.PRIO_PGRP, server.pid, 5)
             _by_vllm(server.url, NAME)
         finally:
             server.stop()
@@ -182,26 +181,26 @@ def _by_vllm(url: str, model: str) -> None:
     for _ in range(2):
         posted(url, route, {**plain, "max_tokens": 4})
 
-    def clients(body: dict[str, Any], requests: int, hang_up: int = 0) -> Script:
+    def clients(body: dict[str, Any], requests: int, hang_up: int = 0, pause: float = 0.7) -> Script:
         """Other clients, one after the other; ``hang_up`` of them leave after 0.6 s."""
 
         def run(session: Session) -> None:
             for i in range(requests):
                 posted(url, route, body, 0.6 if i % (requests // hang_up if hang_up else requests + 1) == 1 else None)
-                time.sleep(0.3)
+                time.sleep(pause)
 
         return run
 
-    ignored = json.dumps({**plain, "max_new_tokens": 40, "stream": True})
+    ignored = json.dumps({**plain, "max_new_tokens": 40, "stream": True, "stream_options": {"include_usage": True}})
     kept = json.dumps({**plain, "max_tokens": 24, "stream": True, "stream_options": {"include_usage": True}})
     ends = {**plain, "max_tokens": 40, "ignore_eos": True}
     recorded("QT502", "fires", url, "vLLM, max_new_tokens on /v1/completions", lambda one: sent(one, ignored, 3))
     recorded("QT502", "quiet", url, "vLLM, max_tokens on /v1/completions", lambda one: sent(one, kept, 3))
-    recorded("QT503", "fires", url, "vLLM, clients that set no max_tokens", clients({**plain, "ignore_eos": True}, 12))
-    recorded("QT503", "quiet", url, "vLLM, clients that set max_tokens", clients(ends, 12))
-    long = {**plain, "max_tokens": 400, "ignore_eos": True, "stream": True}
-    recorded("QT505", "fires", url, "vLLM, every second client hangs up", clients(long, 8, 4))
-    recorded("QT505", "quiet", url, "vLLM, clients that wait for their answers", clients(ends, 10))
+    recorded("QT503", "fires", url, "vLLM, clients that set no max_tokens", clients({**plain, "ignore_eos": True}, 10))
+    recorded("QT503", "quiet", url, "vLLM, clients that set max_tokens", clients(ends, 10))
+    long = {**plain, "max_tokens": 200, "ignore_eos": True, "stream": True}
+    recorded("QT505", "fires", url, "vLLM, every second client hangs up", clients(long, 6, 3, 0.5))
+    recorded("QT505", "quiet", url, "vLLM, clients that wait for their answers", clients(ends, 8))
 
 
 def make() -> None:

@@ -39,7 +39,9 @@ def _told(view: RequestsView, own: PromptEnds) -> Told:
         Evidence("share", share(own.unstreamed + own.sent_unstreamed, own.ended), "of test prompts", ANY[0].at),
         sent(own, view),
     ]
-    if own.unstreamed >= max(1, own.sent_unstreamed):
+    if not own.unstreamed + own.sent_unstreamed:
+        return Told("", tuple(lines))
+    if own.unstreamed >= own.sent_unstreamed:
         headline = (
             f"ANSWERS COME IN ONE PIECE though a stream was asked for ({own.unstreamed} of {own.ended}) — "
             "turn off buffering in the proxy"

@@ -43,6 +43,8 @@ def _told(view: RequestsView, own: PromptEnds) -> Told:
         Evidence("share", share(own.limit_ignored + own.sent_unknown_limit, own.ended), "of test prompts", ANY[0].at),
         sent(own, view),
     )
+    if not own.limit_ignored + own.sent_unknown_limit:
+        return Told("", lines)
     if own.sent_unknown_limit:
         return Told(
             f"LIMIT IGNORED in {times(own.sent_unknown_limit, 'request', 'requests')} of yours — max_new_tokens does "

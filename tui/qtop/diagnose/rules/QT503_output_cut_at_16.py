@@ -59,6 +59,8 @@ def _told(view: RequestsView, own: PromptEnds, served: ServedView) -> Told:
             lines.append(Evidence("share", served.cut / served.finished, "of all requests", 0.5, "most of them"))
             cut, whole = served.cut, served.finished
     lines.append(Evidence("test prompts cut at 16 without a limit", float(own.cut_at_16), "requests", None, PROBE))
+    if not cut:
+        return Told("", tuple(lines))
     return Told(
         f"OUTPUT CUT AT 16 TOKENS in {cut:.0f} of {times(whole, 'request', 'requests')} — clients of /v1/completions "
         "must set max_tokens",

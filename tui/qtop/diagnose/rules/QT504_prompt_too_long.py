@@ -53,6 +53,8 @@ def _told(frame: Frame, view: RequestsView, own: PromptEnds) -> Told:
     refused = view.served.refused
     if not isinstance(refused, Absent):
         lines.append(Evidence("refused (4xx), of all clients", refused, f"requests in {view.seconds:.0f} s"))
+    if not own.too_long:
+        return Told("", tuple(lines))
     return Told(
         f"PROMPT TOO LONG {times(own.too_long, 'request', 'requests')} refused: more than the model takes{takes} — "
         "shorten it, or start with more context",

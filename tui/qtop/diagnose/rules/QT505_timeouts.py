@@ -55,6 +55,8 @@ def _told(view: RequestsView, own: PromptEnds, served: ServedView, value: float)
         lines.append(Evidence("given up by their clients", served.given_up, "requests of all clients", LEAST, source))
         lines.append(Evidence("answered", served.answered, f"requests in {view.seconds:.0f} s"))
     lines.append(Evidence("the larger share", value, "of requests", AT, "qtop's choice: one in ten"))
+    if not value:
+        return Told("", tuple(lines))
     who = "test prompts" if own.ended and share(own.timed_out, own.ended) >= _share(served) else "clients"
     return Told(
         f"REQUESTS TIME OUT {percent(value)} end because {who} gave up waiting — stream answers, or wait longer "
