@@ -52,7 +52,7 @@ def test_of(args: argparse.Namespace, session: Session, own: OwnRequest) -> tupl
         path=_below(plain.url, own.path),
         streaming=streams(own),
         limit=limit_of(own, server.engine),
-        max_tokens=max(1, limit_of(own, server.engine)),
+        max_tokens=min(max(1, limit_of(own, server.engine)), 1_000_000),
         unique_prefix=False,
         warmup=args.warmup or 0,
         api_key=own.key if own.key and same_server(own.origin, plain.url) else plain.api_key,
