@@ -381,6 +381,32 @@ def test_prompts_of_a_certain_length_are_as_long_as_asked_for(llama_server: Demo
     assert refused.returncode == EXIT_USAGE and "do not fit" in refused.stderr
 
 
+def test_a_request_of_the_users_is_examined_and_sent_as_it_is(llama_server: DemoServer, tmp_path: Path) -> None:
+    command = tmp_path / "request.sh"
+    command.write_text(
+        "curl http://elsewhere:1/v1/completions -H 'stream: true' -H 'Authorization: Bearer sk-not-for-you' \\\n"
+        """ -H "Content-Type: application/json" -d '{"prompt":"my secret words","max_new_tokens":3,"max_tokens":4}'\n"""
+    )
+    asked = run("probe", "--body", str(command), "--json", "--url", llama_server.url)
+    made = document(asked)
+    assert asked.returncode == EXIT_FINDING, asked.stderr
+    assert [one["code"] for one in made["request"]["faults"]] == ["stream-place", "limit-ignored"]
+    (result,) = made["results"]
+    assert (result["ok"], result["completion_tokens"], result["ttft_ms"]) == (True, 4, None)
+    assert made["test"]["prompt"] == "body"
+    for text in (asked.stdout, asked.stderr):
+        assert "secret" not in text and "sk-not" not in text
+    assert "elsewhere:1" in asked.stderr and "QT501" in asked.stderr
+    good = tmp_path / "good.json"
+    options = '"max_tokens":4,"stream":true,"stream_options":{"include_usage":true}'
+    good.write_text(f'{{"messages":[{{"role":"user","content":"hi"}}],{options}}}')
+    asked = run("probe", f"--body=@{good}", "--url", llama_server.url)
+    assert asked.returncode == EXIT_OK, asked.stderr
+    assert "came: streamed in " in asked.stdout and "nothing is wrong" in asked.stdout
+    wrong = run("probe", "--body", str(good), "--prompt", "en", "--url", llama_server.url)
+    assert wrong.returncode == EXIT_USAGE and "--prompt does not go with --body" in wrong.stderr
+
+
 def test_the_acceptance_test_and_its_baseline(llama_server: DemoServer, tmp_path: Path) -> None:
     first = run("check", "--json", "--max-tokens", "4", "--url", llama_server.url)
     made = document(first)

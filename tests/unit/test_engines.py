@@ -123,7 +123,9 @@ def test_a_silent_server_costs_one_timeout() -> None:
 def test_vllm_series_are_kept_whole(name: str) -> None:
     sample = scraped(Vllm(), "vllm", metrics=(200, "text/plain", capture(name)))
     assert isinstance(sample, EngineSample)
-    assert {x.partition(":")[0] for x in sample.series} == {"vllm", "process_cpu_seconds_total"}
+    assert {split_series(x)[0].partition(":")[0] for x in sample.series} == {
+        *("vllm", "process_cpu_seconds_total", "http_requests_total")
+    }
     names = {split_series(x)[0] for x in sample.series}
     assert {"vllm:request_queue_time_seconds_bucket", "vllm:cache_config_info", "vllm:num_preemptions_total"} <= names
     assert not [x for x in names if x.endswith("_created")]

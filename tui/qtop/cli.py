@@ -188,6 +188,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--goodput", nargs="+", metavar="NAME:MS", help="count what meets ttft:MS, tpot:MS, e2e:MS (TTFT from due)"
     )
     one.add_argument("--csv", action="store_true", help="print a line a request (not with --json)")
+    one.add_argument(
+        "--body",
+        metavar="FILE",
+        help="examine a request of yours and send it as it is: JSON or a curl command (- stdin)",
+    )
     one = verb("check", "the acceptance test: is this server as fast as its hardware allows")
     _test_options(one, requests="how many, at least 20 (20)", tokens="tokens of each answer (256)")
     one.add_argument(

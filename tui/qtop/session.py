@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from msgspec.structs import replace
 
 from qtop.clock import mono, wall
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict
@@ -22,7 +21,7 @@ from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame
 from qtop.model.history import History
 from qtop.model.several import cap_of
-from qtop.sample import NOT_YET, Absent, ClientSample, EngineSample, Event, Sample, ServerInfo, Why
+from qtop.sample import NOT_YET, Absent, ClientSample, EngineSample, Event, PromptEnds, Sample, ServerInfo, Why
 from qtop.source import Source
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from qtop.collect.http import Access
     from qtop.probe.messages import ProbeEvent, ProbeRequest
     from qtop.probe.runner import ProbeRun
+    from qtop.probe.tally import Tally
     from qtop.probe.timing import ProbeResult
     from qtop.record.writer import RecordingWriter
     from qtop.watch import ServerWindow, Watch
@@ -68,7 +68,7 @@ class Session:
         self._record_error = ""
         self._probe: ProbeRun | None = None
         self._watch: Watch | None = None
-        self._prompts = ClientSample(0.0, 0, 0.0, 0.0)
+        self._tally: Tally | None = None
         self._engine: EngineSample | Absent = NOT_YET
 
     @property
@@ -222,10 +222,12 @@ class Session:
         """Stream test prompts in a process of their own; events come on its reader's thread. One test at a time. What
         the server does meanwhile is watched: ``probe_window`` tells."""
         from qtop.probe.runner import ProbeRun
+        from qtop.probe.tally import Tally
         from qtop.watch import Watch
 
         if self._probe is not None and self._probe.running:
             raise Refused("a test prompt is under way", "Esc cancels it.")
+        tally = self._tally = self._tally or Tally()
         probe = self._probe = ProbeRun()
         watch = self._watch = Watch(self._engine)
 
@@ -235,24 +237,17 @@ class Session:
             elif event.kind == "end":
                 watch.end(event.t)
             elif event.kind == "done" and event.result is not None:
-                self._count(event.result)
+                tally.take(request, event.result, self.context())
                 self.note("probe", msgspec.to_builtins(event.result))
             on_event(event)
 
         probe.start(request, heard)
         return probe
 
-    def _count(self, result: ProbeResult) -> None:
-        """Add a request to what qtop's prompts add up to."""
-        if result.ttft_ms is not None:
-            old = self._prompts
-            self._prompts = ClientSample(
-                0.0, old.requests + 1, old.queue_ms + result.client_queue_ms, old.ttft_ms + result.ttft_ms
-            )
-
     def prompts(self) -> ClientSample:
         """What qtop's own test prompts add up to so far."""
-        return replace(self._prompts, at=mono())
+        tally = self._tally
+        return tally.sample(mono()) if tally is not None else ClientSample(mono(), 0, 0.0, 0.0, PromptEnds())
 
     @property
     def watching(self) -> Watch | None:

@@ -18,6 +18,7 @@ from qtop.model.gpu import gpu_views
 from qtop.model.gpu_track import Tracks, lost_with_xids
 from qtop.model.host import host_view
 from qtop.model.overlay import Waits, decode_floor_ms
+from qtop.model.requests import Requests
 from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
@@ -91,6 +92,7 @@ class Deriver:
         self._settings = SettingsTrack()
         self._util = UtilTrack()
         self._launch = LaunchTrack()
+        self._requests = Requests()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -112,6 +114,7 @@ class Deriver:
             gpus_lost={} if isinstance(sample.gpu, Absent) else self._lost,
             wakeup=self._wakeup_view(sample.t, sample.wakeup),
             own=self._own_view(sample.own),
+            requests=self._requests.push(sample.t, sample.client, sample.engine),
         )
         server, settings = self._settings.push(self._frame, sample)
         launch = self._launch.push(self._frame, sample)
@@ -145,6 +148,7 @@ class Deriver:
             self._window.clear()
             self._waits = Waits(WINDOW_S)
             self._util = UtilTrack()
+            self._requests = Requests()
 
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)

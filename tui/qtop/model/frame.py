@@ -17,6 +17,7 @@ from qtop.model.cpu import (
     UsableView,
 )
 from qtop.model.gpu_view import GpuView, VramSplit
+from qtop.model.requests import RequestsView
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Reading, ServerInfo
@@ -198,3 +199,5 @@ class Frame:
     """A server that starts while none answers, None where none was seen."""
     server_before: ServerInfo | Absent = NOT_YET
     """The server last seen, which is ``server`` as long as it is there."""
+    requests: RequestsView | Absent = NOT_YET
+    """How requests ended lately."""

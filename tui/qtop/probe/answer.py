@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from qtop.probe.sse import SseEvent
+from qtop.probe.sse import DOCUMENT, SseEvent
 from qtop.probe.timing import ServerTimes, Usage
 
 DONE = "[DONE]"
@@ -48,6 +48,8 @@ class Answer:
         """An error object in the stream, as the server sent it."""
         self.garbled = False
         """An event was not JSON: not this protocol, or cut."""
+        self.document = False
+        """The answer was one JSON object and no stream."""
         self.text_chars = 0
         self.server: ServerTimes | None = None
         """What the server says of this request's times."""
@@ -73,6 +75,7 @@ class Answer:
             except (msgspec.DecodeError, RecursionError):
                 self.garbled = True
                 continue
+            self.document = self.document or event.event == DOCUMENT
             if isinstance(chunk, dict):
                 self._chunk(chunk, event.event, t, deltas)
         if late and len(self.events) - begun > 1:
@@ -102,7 +105,7 @@ class Answer:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             self.finish_reason = _reason(reason)
-        inner = choice.get("delta")
+        inner = choice.get("delta", choice.get("message"))
         delta = inner if isinstance(inner, dict) else {}
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         said = delta.get("content") if "content" in delta else choice.get("text")

@@ -27,7 +27,7 @@ from qtop.probe.answer import Answer, Delta
 from qtop.probe.guard import Guard, Watchdog
 from qtop.probe.messages import ProbeRequest
 from qtop.probe.prompts import tagged
-from qtop.probe.protocol import DIALECTS, Dialect, Wanted
+from qtop.probe.protocol import DIALECTS, Dialect, Wanted, dialects
 from qtop.probe.run_queue import RunQueue
 from qtop.probe.timing import OWN_SHARE, ProbeResult, Reading, Stamps, measure
 from qtop.probe.wire import StampedStream, StampedTransport
@@ -67,7 +67,7 @@ class ProbeClient:
         """Raises QtopError where the key, the certificates or the environment's proxy cannot be used."""
         self._request = request
         self._base = base_url(request.url)
-        self._dialects = tuple(one for one in DIALECTS if request.api in ("auto", one.api))
+        self._dialects = dialects(request)
         self._dialect = self._dialects[0]
         self._wanted = Wanted(ignore_eos=request.ignore_eos)
         self._notes: dict[str, str] = {}
@@ -132,7 +132,7 @@ class ProbeClient:
                     known = f"{DIALECTS[0].path} nor {DIALECTS[1].path}"
                     return attempt.refused(f"neither {known} is there (404)", self._notes)
                 said = refusal.clean(message, request.prompt, request.api_key)
-                return attempt.refused(refusal.status_text(status, said), self._notes)
+                return attempt.refused(refusal.status_text(status, said), self._notes, status, message)
             due = None
 
     def count_tokens(self, text: str) -> int | None:
@@ -202,6 +202,7 @@ class _Attempt:
         self._queue = RunQueue()
         self._waited = self._waited_last = self._queue.waited_ns()
         self._answer = Answer(prompt)
+        self._too_long = False
         self.guard = Guard(request.stall_s, request.timeout_s, time.monotonic())
 
     def close(self) -> None:
@@ -290,7 +291,9 @@ class _Attempt:
         whole = answer.whole or (self._dialect.ends_with_stream and self._ended and bool(answer.events))
         error = ""
         if answer.error is not None:
-            said = refusal.clean(refusal.value_message(answer.error), self._request.prompt, self._request.api_key)
+            raw = refusal.value_message(answer.error)
+            self._too_long = refusal.too_long(400, raw)
+            said = refusal.clean(raw, self._request.prompt, self._request.api_key)
             error = f"the server broke off: {said}" if said else "the server broke off with an error"
         elif not whole:
             error = self.guard.fired or _early_end(answer)
@@ -298,9 +301,10 @@ class _Attempt:
             error = "the answer carried no text"
         return self._measure(error, notes)
 
-    def refused(self, clause: str, notes: dict[str, str]) -> ProbeResult:
+    def refused(self, clause: str, notes: dict[str, str], status: int = 404, message: str = "") -> ProbeResult:
         """The figures of a request that the server answered with an HTTP error."""
-        return self._measure(clause, notes)
+        self._too_long = refusal.too_long(status, message)
+        return self._measure(clause, notes, late=status in refusal.LATE)
 
     def failed(self, error: Exception, notes: dict[str, str]) -> ProbeResult:
         """The figures of a request that ended in an exception."""
@@ -348,11 +352,14 @@ class _Attempt:
             server=answer.server,
             i=self._i,
             scheduled=self._scheduled,
+            too_long=self._too_long,
+            streaming=self._request.streaming,
+            document=answer.document,
         )
 
 
 def _early_end(answer: Answer) -> str:
-    if answer.events:
+    if answer.events and not answer.document:
         return "the stream ended before the answer did"
     if answer.garbled:
         return "the server answered with something that is not a chat stream"

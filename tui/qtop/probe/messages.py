@@ -62,12 +62,28 @@ class ProbeRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Take proxies from the environment; never for localhost and loopback addresses, whatever this says."""
     prompt_name: str = ""
     """What the prompt is called, "" for a text of the user's."""
+    body: str = ""
+    """A request of the user's, as JSON, sent as it is to ``path``. ``prompt`` then holds all of its texts and is not
+    sent: what quotes them is not shown."""
+    path: str = ""
+    """The route of ``body``."""
+    streaming: bool = True
+    """Whether the answer was asked for as a stream."""
+    limit: int = 0
+    """Tokens that ``body`` limits its answer to under a name that the route knows; 0: none."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with ``body``, by the codes of ``probe.lint``."""
 
     def __repr__(self) -> str:
         return f"ProbeRequest(url={self.url!r}, model={self.model!r}, requests={self.requests})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("url", self.url), ("model", self.model), ("requests", self.requests)]
+
+    @property
+    def asked_tokens(self) -> int:
+        """What the answer is limited to by what is sent, 0: nothing."""
+        return self.limit if self.body else self.max_tokens
 
     @property
     def one_by_one(self) -> bool:

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from qtop.errors import QtopError
 from qtop.probe.messages import ProbeRequest
-from qtop.probe.sse import MAX_PENDING, SseEvent, SseParser
+from qtop.probe.sse import MAX_PENDING, AnswerFramer, SseEvent, SseParser
 
-Api = Literal["chat", "completions", "generate_stream", "generate"]
+Api = Literal["chat", "completions", "generate_stream", "generate", "own"]
 
 
 class Framer(Protocol):
@@ -67,7 +69,7 @@ class Dialect:
     api: Api
     path: str
     body: Callable[[ProbeRequest, str, Wanted], dict[str, Any]]
-    framer: Callable[[], Framer] = SseParser
+    framer: Callable[[], Framer] = AnswerFramer
     ends_with_stream: bool = False
     """The end of the body is the only sign that the answer is whole."""
     counts: bool = True
@@ -110,7 +112,15 @@ def _generate(request: ProbeRequest, prompt: str, wanted: Wanted) -> dict[str, A
 DIALECTS = (
     Dialect("chat", "/v1/chat/completions", _chat),
     Dialect("completions", "/v1/completions", _completions),
-    Dialect("generate_stream", "/generate_stream", _generate_stream, counts=False),
+    Dialect("generate_stream", "/generate_stream", _generate_stream, SseParser, counts=False),
     Dialect("generate", "/generate", _generate, JsonFramer, ends_with_stream=True, counts=False),
 )
 """In the order in which they are tried."""
+
+
+def dialects(request: ProbeRequest) -> tuple[Dialect, ...]:
+    """The ways to send this request: a body of the user's goes as it is, and nothing else is tried."""
+    if request.body:
+        body = msgspec.json.decode(request.body)
+        return (Dialect("own", request.path, lambda *_: dict(body), ends_with_stream=True, counts=False),)
+    return tuple(one for one in DIALECTS if request.api in ("auto", one.api))

@@ -12,6 +12,16 @@ MAX_CHARS = 160
 DEEPEST = 16
 """Levels of an error object that are looked into."""
 
+LATE = (408, 504, 524)
+"""Statuses of a server or proxy that gave up waiting."""
+_TOO_LONG = re.compile(
+    r"context (length|size|window)|max_model_len|maximum (input|model|sequence) length|max_(input|seq)_?(len|tokens)"
+    r"|(longer|larger) than the (model|context|maximum)|prompt (is )?too long|must have less than \d+ tokens"
+    r"|must be <= ?\d+",
+    re.IGNORECASE,
+)
+"""How servers say it: vLLM (0.32 tested), llama.cpp (tested), SGLang, TGI, TensorRT-LLM and Ollama by their sources."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _MESSAGE_KEYS = ("message", "detail", "error", "msg", "title")
 
@@ -75,6 +85,11 @@ def status_text(status: int, message: str) -> str:
         504: "a proxy gave up waiting for the server (504)",
     }.get(status, f"the server answered {status}")
     return f"{what}: {message}" if message else what
+
+
+def too_long(status: int, message: str) -> bool:
+    """Whether a request was refused because it is longer than the model takes; ``message`` as the server sent it."""
+    return status in (400, 413, 422, 500) and _TOO_LONG.search(message) is not None
 
 
 def transport_text(error: Exception, *, begun: bool, stall_s: float, connect_s: float) -> str:

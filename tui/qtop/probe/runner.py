@@ -206,9 +206,9 @@ def plan_text(
     n = request.requests + request.warmup
     if request.seconds and request.requests > request.seconds * (request.rate or 1000.0):
         # More than fit: it is the time that ends the test.
-        line = f"requests for {request.seconds:g} s, up to {_grouped(request.max_tokens)} tokens each"
+        line = f"requests for {request.seconds:g} s, {_up_to(request.asked_tokens)} each"
     else:
-        line = f"{n} request{'' if n == 1 else 's'}, up to {_grouped(n * request.max_tokens)} tokens"
+        line = f"{n} request{'' if n == 1 else 's'}, {_up_to(n * request.asked_tokens)}"
         if request.seconds:
             line += f", for at most {request.seconds:g} s"
     if request.rate:
@@ -225,6 +225,10 @@ def plan_text(
     if running is not None and cap is not None and cap > 0 and running >= cap:
         return line, f"the server already runs {running} of {cap} requests: the test would have to wait for a place"
     return line, None
+
+
+def _up_to(tokens: int) -> str:
+    return f"up to {_grouped(tokens)} tokens" if tokens else "as many tokens as the server likes"
 
 
 def _grouped(count: int) -> str:

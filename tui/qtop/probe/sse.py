@@ -10,6 +10,9 @@ from qtop.errors import QtopError
 MAX_PENDING = 8 * 2**20
 """Bytes that one unfinished event may hold; a stream beyond that is not an event stream."""
 
+DOCUMENT = "document"
+"""The type of an event that was no event of a stream but the whole answer, a JSON object."""
+
 _EOL = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
@@ -98,3 +101,32 @@ class SseParser:
         self._data.clear()
         self._event = ""
         self._pending = 0
+
+
+class AnswerFramer:
+    """An event stream, or else one JSON object that is the whole answer: its first character says which it is."""
+
+    def __init__(self) -> None:
+        self._sse = SseParser()
+        self._document: bytearray | None = None
+        self._begun = False
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that ``chunk`` completes. Raises QtopError where one exceeds MAX_PENDING bytes."""
+        if not self._begun and (head := chunk.lstrip()):
+            self._begun = True
+            if head[0] == 0x7B:  # "{" begins no line of an event stream that anybody sends
+                self._document = bytearray()
+        if self._document is None:
+            return self._sse.feed(chunk)
+        self._document += chunk
+        if len(self._document) > MAX_PENDING:
+            raise QtopError(f"the answer is larger than {MAX_PENDING // 2**20} MiB")
+        return []
+
+    def end(self) -> list[SseEvent]:
+        """The document, or what a stream left over."""
+        if self._document is None:
+            return self._sse.end()
+        text, self._document = self._document.decode("utf-8", errors="replace"), bytearray()
+        return [SseEvent(text, DOCUMENT)] if text else []

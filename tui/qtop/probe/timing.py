@@ -24,6 +24,9 @@ SEVERAL = 1.05
 whose bytes are half a character."""
 MOST_MS = 1e9
 """Of what a server says of its times: eleven days. Beyond it, and below 0, it says nonsense."""
+ONE_PIECE_EVENTS, ONE_PIECE_MS = 16, 250.0
+"""Fewer events, or sooner, may come together by chance: an API server that waited 0.1 s for a CPU was seen to hand over
+24 tokens of a fast model at once."""
 BUNCHED_MS = 0.1
 """No server makes tokens this fast one at a time: a shorter gap means that events arrived together."""
 
@@ -149,6 +152,10 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerTimes | None = None
     merged: int = 0
     """Gaps that are left out because several tokens were read at once, late: their own stamps are lost."""
+    too_long: bool = False
+    """Refused because the prompt, or it and its answer, are longer than the model takes."""
+    unstreamed: bool = False
+    """A stream was asked for, and the answer came in one piece: the server does not stream, or a proxy gathers it."""
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -192,6 +199,9 @@ def measure(
     server: ServerTimes | None = None,
     i: int = 0,
     scheduled: bool = True,
+    too_long: bool = False,
+    streaming: bool = True,
+    document: bool = False,
 ) -> ProbeResult:
     """The figures of one request; what the stamps and ``usage`` cannot support is None with its reason in ``notes``."""
     why = dict(notes or {})
@@ -205,7 +215,10 @@ def measure(
         ttft = None
         why["ttft_ms"] = "the first tokens were read together, late: the stamp of the first is lost"
     ttfo = _ms(stamps.t_send, stamps.t_first_output)
-    if ttfo is None:
+    if document:
+        ttft = ttfo = None
+        why["ttft_ms"] = why["ttfo_ms"] = "the answer came in one piece: the moment of its first token cannot be seen"
+    elif ttfo is None:
         why["ttfo_ms"] = "the answer ended while it was still reasoning" if stamps.events else nothing
     e2e = None if error else _ms(stamps.t_send, stamps.t_end)
     if e2e is None:
@@ -277,7 +290,21 @@ def measure(
         server=server,
         i=i,
         merged=unseen,
+        too_long=too_long,
+        unstreamed=streaming and not error and (document or _in_one_piece(stamps, by_kernel, client_wait_ms)),
     )
+
+
+def _in_one_piece(stamps: Stamps, by_kernel: bool, waited_ms: float | None) -> bool:
+    """Whether all events came together at the end: a mean gap that no server makes, after a wait of which they took
+    next to nothing. What qtop read late may have come over as long as qtop waited for a CPU."""
+    events = stamps.events
+    if len(events) < ONE_PIECE_EVENTS or (before_ms := (events[0] - stamps.t_send) * 1000) < ONE_PIECE_MS:
+        return False
+    took_ms = (events[-1] - events[0]) * 1000
+    if stamps.merged or not by_kernel:
+        took_ms += waited_ms or 0.0
+    return took_ms < BUNCHED_MS * (len(events) - 1) and took_ms < 0.1 * before_ms
 
 
 def _output_events(

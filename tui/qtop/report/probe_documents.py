@@ -54,10 +54,10 @@ def probe_document(
 def asked_document(request: ProbeRequest) -> dict[str, Any]:
     """What was asked for; never the text of a prompt of the user's."""
     return {
-        "prompt": request.prompt_name or "own",
+        "prompt": "body" if request.body else request.prompt_name or "own",
         "prompt_chars": len(request.prompt),
         "fill_tokens": request.fill,
-        "max_tokens": request.max_tokens,
+        "max_tokens": request.asked_tokens or None,
         "requests": request.requests,
         "warmup": request.warmup,
         "concurrency": request.concurrency,

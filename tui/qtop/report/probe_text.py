@@ -20,8 +20,7 @@ def summary_lines(request: ProbeRequest, summary: Summary, check: SelfCheck | No
     if request.rate and request.concurrency:
         how += f", at most {request.concurrency} at a time"
     lines = [
-        f"{_count(summary.requests, 'request')}, {summary.ok} ok, {how}, up to {request.max_tokens} tokens each, "
-        f"{summary.seconds:.1f} s"
+        f"{_count(summary.requests, 'request')}, {summary.ok} ok, {how}, {_limit(request)}, {summary.seconds:.1f} s"
     ]
     lines += [f"  {times} × {error}" for error, times in summary.errors.items()]
     named = (
@@ -81,6 +80,10 @@ def _count(n: int, what: str) -> str:
 
 def _differ(one: Stat | None, other: Stat | None) -> bool:
     return one is not None and other is not None and (one.n, one.p50) != (other.n, other.p50)
+
+
+def _limit(request: ProbeRequest) -> str:
+    return f"up to {request.asked_tokens} tokens each" if request.asked_tokens else "no limit of tokens"
 
 
 def _row(name: str, stat: Stat) -> str:

@@ -258,6 +258,27 @@ class OwnSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="own"):
     lag_ms: float
 
 
+class PromptEnds(msgspec.Struct, frozen=True, omit_defaults=True, tag="ends"):
+    """How qtop's own test prompts ended, warm-ups left out; requests, counted since it started."""
+
+    ended: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    """Of those that failed: qtop, or a proxy on the way, gave up waiting."""
+    too_long: int = 0
+    """Of those that failed: the server said that the prompt, or it and its answer, are longer than the model takes."""
+    unstreamed: int = 0
+    """Asked to stream, and yet the answer came in one piece."""
+    limit_ignored: int = 0
+    """Ended for their length, after another number of tokens than the body asked for."""
+    cut_at_16: int = 0
+    """Ended for their length after 16 tokens; the body set no limit that the server knows."""
+    sent_unstreamed: int = 0
+    """Bodies of the user's in which ``stream`` was missing, false or in the wrong place."""
+    sent_unknown_limit: int = 0
+    """Bodies of the user's with a limit under a name that the route ignores (``max_new_tokens``)."""
+
+
 class ClientSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="client"):
     """qtop's own test prompts, added up since it started: those that brought text."""
 
@@ -266,6 +287,8 @@ class ClientSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="client"
     queue_ms: float
     """From being due to being sent, opening the connection included."""
     ttft_ms: float
+    ends: PromptEnds | Absent = NOT_RECORDED
+    """Of all of them, those that brought no text too."""
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ import sys
 
 from qtop.config import Settings
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError
+from qtop.probe.lint import Fault
 from qtop.probe.summary import Objective, summarise_all
 from qtop.report.figures import probe_line
 from qtop.report.probe_documents import probe_csv, probe_document
@@ -41,12 +42,27 @@ def probe(args: argparse.Namespace, settings: Settings) -> int:
     objective = objective_of(args.goodput)
     if args.json and args.csv:
         raise QtopError("--json and --csv are two forms of the same", "Give one of them.")
+    own = None
+    if args.body:
+        from qtop.verbs import own_request
+
+        own = own_request.read_own(args.body)
+    faults: tuple[Fault, ...] = ()
     with live_session(args, settings) as session:
         seen = require_latest(session)
         session.wait(seen.seq, 3.0)
-        request = request_of(
-            args, session, args.prompt or settings.prompt, args.max_tokens or settings.max_tokens, args.requests or 1
-        )
+        if own is not None:
+            request, faults = own_request.test_of(args, session, own)
+            for line in own_request.before_lines(own, request, faults):
+                say(line)
+        else:
+            request = request_of(
+                args,
+                session,
+                args.prompt or settings.prompt,
+                args.max_tokens or settings.max_tokens,
+                args.requests or 1,
+            )
         plan, warning = session.probe_plan(request)
         say(f"sending {plan} to {request.url}")
         if warning:
@@ -56,7 +72,8 @@ def probe(args: argparse.Namespace, settings: Settings) -> int:
     summary = summarise_all(outcome.results, objective)
     if args.json:
         document = probe_document(request, outcome.results, summary, outcome.check, outcome.window)
-        print_json(document | {"planned": plan, "warning": warning})
+        examined = {} if own is None else {"request": own_request.own_document(own, request, faults)}
+        print_json(document | {"planned": plan, "warning": warning} | examined)
     elif args.csv:
         print(probe_csv(outcome.results), end="")
     elif request.requests == 1:
@@ -65,7 +82,10 @@ def probe(args: argparse.Namespace, settings: Settings) -> int:
             print(probe_line(result) if result.ok else f"failed: {result.error}")
     else:
         print("\n".join([*summary_lines(request, summary, outcome.check), *window_lines(outcome.window)]))
-    return status(outcome)
+    if own is not None and not args.json and not args.csv:
+        for line in [*own_request.after_lines(outcome.results), *own_request.fault_lines(faults)]:
+            print(line)
+    return max(status(outcome), EXIT_FINDING if any(one.rule for one in faults) else EXIT_OK)
 
 
 def status(outcome: Outcome) -> int:

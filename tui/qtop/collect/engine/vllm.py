@@ -25,7 +25,7 @@ class Vllm:
     """A vLLM server (0.8 to 0.33)."""
 
     name = "vllm"
-    prefixes: tuple[str, ...] = ("vllm:", "process_cpu_seconds_total")
+    prefixes: tuple[str, ...] = ("vllm:", "process_cpu_seconds_total", "http_requests_total")
 
     def __init__(self) -> None:
         self.missing: Mapping[str, Absent] = {}
@@ -66,7 +66,7 @@ class Vllm:
         return next((x for x in names if x), None)
 
     def scrape(self, client: httpx.Client) -> EngineSample | Absent:
-        """All vllm: series, buckets included, and the CPU time of the API server."""
+        """All vllm: series, buckets included, the CPU time of the API server and its count of HTTP answers."""
         sample = read_metrics(client, self.prefixes)
         if not isinstance(sample, Absent) and not has_series(sample, "vllm:"):
             sample = NO_SERIES
