@@ -33,7 +33,7 @@ from qtop.demo.server import DemoServer, free_port  # noqa: E402
 from qtop.diagnose.whole import diagnose_all  # noqa: E402
 from qtop.probe.body import parse  # noqa: E402
 from qtop.record.reader import Recording  # noqa: E402
-from qtop.session import Session, require_latest  # noqa: E402
+from qtop.session import Origin, Session, require_latest  # noqa: E402
 from qtop.verbs.live import live_session  # noqa: E402
 from qtop.verbs.own_request import test_of  # noqa: E402
 
@@ -100,7 +100,7 @@ def gathering(target: int) -> Iterator[str]:
         child.wait()
 
 
-def recorded(rule: str, name: str, url: str, note: str, script: Script, origin: str = "real") -> None:
+def recorded(rule: str, name: str, url: str, note: str, script: Script, origin: Origin = "real") -> None:
     """Record for SECONDS while ``script`` does what it does with the session; again where another rule leads."""
     if ONLY and f"{rule}/{name}" not in ONLY:
         return
@@ -115,7 +115,7 @@ def recorded(rule: str, name: str, url: str, note: str, script: Script, origin: 
         print(f"    {found.verdict.rule} leads: once more", flush=True)
 
 
-def _record(out: Path, url: str, note: str, script: Script, origin: str) -> None:
+def _record(out: Path, url: str, note: str, script: Script, origin: Origin) -> None:
     with live_session(argparse.Namespace(url=url), Settings(server_info=False)) as session:
         require_latest(session)
         session.start_recording(out, overwrite=True, note=note, origin=origin)

@@ -69,6 +69,8 @@ def test_its_page_says_all_that_a_page_must(rule: str) -> None:
     assert text.startswith(f"# {rule} · {BY_ID[rule].title}\n")
     for heading in HEADINGS:
         assert f"**{heading}.**" in text, heading
+    for enter in BY_ID[rule].enter:
+        assert re.search(rf"\| {enter.severity.value}\b", text), f"no row for {enter.severity.value}"
 
 
 @pytest.mark.parametrize("rule", IDS)

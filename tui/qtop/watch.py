@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import fsum, inf
 
 from qtop.diagnose.engine import Finding
-from qtop.diagnose.rule import State
+from qtop.diagnose.rule import Severity, State
 from qtop.model.frame import Frame, Stage, Waterfall
 from qtop.model.overlay import Waits
 from qtop.model.waterfall import waterfall
@@ -29,7 +29,7 @@ STRANGERS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A rule that fired while the test ran."""
+    """A rule that fired while the test ran, as a warning or worse."""
 
     rule: str
     headline: str
@@ -112,7 +112,7 @@ class Watch:
         if not isinstance(frame.roofline_tok_s, Absent):
             self._rooflines.append(frame.roofline_tok_s)
         for finding in findings:
-            if finding.state is State.FIRING:
+            if finding.state is State.FIRING and finding.severity is not Severity.INFO:
                 self._fired.setdefault(finding.rule, []).append(finding.headline)
 
     def wait(self, timeout: float) -> bool:

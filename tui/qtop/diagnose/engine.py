@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from qtop.diagnose.episodes import NEVER, Episodes, Record
+from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.rule import (
     Answer,
     CannotTell,
-    Enter,
     Evidence,
     NotApplicable,
     Observed,
@@ -21,16 +22,12 @@ from qtop.diagnose.rule import (
 )
 from qtop.model.frame import Frame
 
-MAX_WEIGHT_S = 10.0
-"""One frame speaks for at most so long: after a gap (suspended laptop, stopped qtop) its mean says nothing of the
-moments."""
 FORGET_S = 3.0
 """Input absent for longer than this forgets what was observed before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What qtop says of one rule at one moment."""
+class Finding(msgspec.Struct, frozen=True):
+    """What qtop says of one rule at one moment. A struct, because fifty are made every tick."""
 
     rule: str
     title: str
@@ -90,110 +87,81 @@ class Verdict:
 
 
 class Tracker:
-    """Hysteresis of one rule."""
+    """One rule over time."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._observed: deque[tuple[float, float, float]] = deque()
-        """(t, seconds it speaks for, value)"""
-        self._span = max([enter.of for enter in rule.enter] + [rule.clear.seconds])
-        self._least = min(enter.seconds for enter in rule.enter)
         self._default = max((enter.severity for enter in rule.enter), key=lambda one: one.rank)
-        self._severity: Severity | None = None
+        self._over_time = Hysteresis(rule.enter, rule.clear)
         self._state = State.CANNOT_TELL
         self._since: float | None = None
         self._absent_for = 0.0
         self._bad: Observed | None = None
         self._episodes = Episodes()
+        self._last: Finding | None = None
 
     def push(self, frame: Frame) -> Finding:
         """Take a frame and say what stands."""
         answer: Answer = self.rule.look(frame)
-        finding = self._observe(frame, answer) if isinstance(answer, Observed) else self._absent(frame, answer)
-        if finding.state != self._state or self._since is None:
-            self._state, self._since = finding.state, frame.t - (frame.dt if finding.state is State.FIRING else 0.0)
-        self._episodes.push(frame.t, self._since if finding.state is State.FIRING else None)
-        return replace(finding, since=self._since, record=self._episodes.record)
-
-    def _absent(self, frame: Frame, answer: CannotTell | NotApplicable) -> Finding:
+        if isinstance(answer, Observed):
+            return self._observe(frame, answer)
         self._absent_for += frame.dt
         if self._absent_for > FORGET_S or isinstance(answer, NotApplicable):
-            self._observed.clear()
-            self._severity = self._bad = None
+            self._over_time.forget()
+            self._bad = None
         state = State.CANNOT_TELL if isinstance(answer, CannotTell) else State.NOT_APPLICABLE
-        return self._finding(state, note=answer.reason)
+        last = self._last
+        if last is not None and last.state is state and last.note == answer.reason and last.seen is None:
+            return last  # the same in every way: most rules that do not apply never will
+        return self._finding(frame, state, note=answer.reason)
 
     def _observe(self, frame: Frame, seen: Observed) -> Finding:
         self._absent_for = 0.0
-        observed, value = self._observed, seen.value
-        observed.append((frame.t, min(frame.dt, MAX_WEIGHT_S), value))
-        # A frame speaks for the dt before it: keep it until its own beginning has left the span.
-        while observed and observed[0][0] <= frame.t - self._span - 1e-6:
-            observed.popleft()
-        self._enter_or_clear(frame.t, value)
-        if self._severity is not None:
-            better = self._below_for(self.rule.clear.below)
+        over_time, value = self._over_time, seen.value
+        over_time.push(frame.t, frame.dt, value)
+        severity = over_time.severity
+        if severity is not None:
+            better = over_time.better
             if better > 0 and self._bad is not None:
                 # It stands until it has cleared: what it said while it was bad, not "0 % of the time".
                 note = f"better for {better:.0f} s; clears after {self.rule.clear.seconds:.0f} s"
-                return self._finding(State.FIRING, value, self._bad, note, self._severity)
+                return self._finding(frame, State.FIRING, value, self._bad, note, severity)
             self._bad = seen
-            return self._finding(State.FIRING, value, seen, severity=self._severity)
+            return self._finding(frame, State.FIRING, value, seen, severity=severity)
         self._bad = None
-        watched = sum(seconds for _, seconds, _ in observed)
-        if watched < self._least * 0.95:
-            note = f"watching: {watched:.0f} s so far"
-            return replace(self._finding(State.CANNOT_TELL, 0.0, seen, note), watching=True)
-        return self._finding(State.CLEAR, value, seen)
-
-    def _enter_or_clear(self, now: float, value: float) -> None:
-        """Raise the severity to what holds now; let go of it once it has been better for long enough."""
-        worst: Severity | None = None
-        for enter in self.rule.enter:
-            if (worst is None or enter.severity.rank > worst.rank) and self._holds(now, enter):
-                worst = enter.severity
-        if worst is not None:
-            ease = self.rule.clear.ease
-            eased = ease is not None and self._below_for(ease) >= self.rule.clear.seconds - 1e-6
-            if self._severity is None or worst.rank > self._severity.rank or eased:
-                self._severity = worst
-        elif (
-            self._severity is not None
-            and value < self.rule.clear.below
-            and self._below_for(self.rule.clear.below) >= self.rule.clear.seconds - 1e-6
-        ):
-            self._severity = None
-
-    def _holds(self, now: float, enter: Enter) -> bool:
-        begin = now - enter.of - 1e-6
-        total = 0.0
-        for t, weight, value in reversed(self._observed):
-            if t <= begin:
-                break
-            if value >= enter.at:
-                total += weight
-        # Half a tick of slack: eight ticks of 0.99 s are eight seconds to anybody but a machine.
-        return total > 0 and total >= enter.seconds * 0.95
-
-    def _below_for(self, below: float) -> float:
-        total = 0.0
-        for _, weight, value in reversed(self._observed):
-            if value >= below:
-                break
-            total += weight
-        return total
+        if not over_time.may_clear:
+            note = f"watching: {over_time.watched:.0f} s so far"
+            return self._finding(frame, State.CANNOT_TELL, 0.0, seen, note, watching=True)
+        return self._finding(frame, State.CLEAR, value, seen)
 
     def _finding(
         self,
+        frame: Frame,
         state: State,
         value: float = 0.0,
         seen: Observed | None = None,
         note: str = "",
         severity: Severity | None = None,
+        watching: bool = False,
     ) -> Finding:
-        return Finding(
-            self.rule.id, self.rule.title, state, severity or self._default, value, None, seen=seen, note=note
+        firing = state is State.FIRING
+        if state is not self._state or self._since is None:
+            self._state, self._since = state, frame.t - (frame.dt if firing else 0.0)
+        self._episodes.push(frame.t, self._since if firing else None)
+        rule = self.rule
+        self._last = Finding(
+            rule.id,
+            rule.title,
+            state,
+            severity or self._default,
+            value,
+            self._since,
+            seen,
+            note,
+            watching,
+            self._episodes.record,
         )
+        return self._last
 
 
 class Diagnosis:
@@ -207,15 +175,19 @@ class Diagnosis:
         return order(tracker.push(frame) for tracker in self._trackers)
 
 
-_STATES = (State.FIRING, State.CLEAR, State.CANNOT_TELL, State.NOT_APPLICABLE)
+_STATES = {state: at for at, state in enumerate((State.FIRING, State.CLEAR, State.CANNOT_TELL, State.NOT_APPLICABLE))}
 
 
 def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Firing ones first: what matters more, then what explains more; the rest by state and id."""
-    return tuple(sorted(findings, key=_key))
+    """Firing ones first: what matters more, then what explains more; the rest by state, each in the order given."""
+    by_state: tuple[list[Finding], ...] = ([], [], [], [])
+    for finding in findings:
+        by_state[_STATES[finding.state]].append(finding)
+    firing = by_state[0]
+    if len(firing) > 1:
+        firing.sort(key=_key)
+    return (*firing, *by_state[1], *by_state[2], *by_state[3])
 
 
-def _key(finding: Finding) -> tuple[int, int, float, str]:
-    if finding.state is State.FIRING:
-        return (0, -finding.severity.rank, -finding.impact, finding.rule)
-    return (1 + _STATES.index(finding.state), 0, 0.0, finding.rule)
+def _key(finding: Finding) -> tuple[int, float, str]:
+    return (-finding.severity.rank, -finding.impact, finding.rule)

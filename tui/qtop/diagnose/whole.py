@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict, order
 from qtop.diagnose.registry import RULES

@@ -1,0 +1,76 @@
+"""When a rule enters, eases and clears, by seconds observed, whatever the interval between frames.
+
+Only the moments at which a threshold was reached are kept: a rule that is far from all of them costs an addition or two
+a tick, and there are dozens of such rules.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from qtop.diagnose.rule import Clear, Enter, Severity
+
+MAX_WEIGHT_S = 10.0
+"""One frame speaks for at most so long: after a gap (suspended laptop, stopped qtop) its mean says nothing of the
+moments."""
+SLACK = 0.95
+"""Half a tick of slack: eight ticks of 0.99 s are eight seconds to anybody but a machine."""
+
+
+class Hysteresis:
+    """Of one rule. ``severity`` is what stands now, None where it does not fire."""
+
+    def __init__(self, enter: tuple[Enter, ...], clear: Clear) -> None:
+        worst_first = sorted(enter, key=lambda one: one.severity.rank, reverse=True)
+        self._enters: tuple[tuple[Enter, deque[tuple[float, float]]], ...] = tuple(
+            (one, deque()) for one in worst_first
+        )
+        """Each with the (t, seconds it speaks for) at which its threshold was reached."""
+        self._clear = clear
+        self._least = min(one.seconds for one in enter) * SLACK
+        self._eased = 0.0
+        self.severity: Severity | None = None
+        self.watched = 0.0
+        """Seconds observed since it began, or since its input was gone for long."""
+        self.better = 0.0
+        """Seconds for which the value has been below what clears, without a gap."""
+
+    @property
+    def may_clear(self) -> bool:
+        """It has been watched for long enough to say that all is well."""
+        return self.watched >= self._least
+
+    def forget(self) -> None:
+        """Its input was gone for long: begin anew."""
+        for _, hits in self._enters:
+            hits.clear()
+        self.severity = None
+        self.watched = self.better = self._eased = 0.0
+
+    def push(self, t: float, dt: float, value: float) -> None:
+        """A frame at ``t`` that speaks for the ``dt`` seconds before it."""
+        weight = min(dt, MAX_WEIGHT_S)
+        clear = self._clear
+        self.watched += weight
+        self.better = self.better + weight if value < clear.below else 0.0
+        if clear.ease is not None:
+            self._eased = self._eased + weight if value < clear.ease else 0.0
+        worst: Severity | None = None
+        for enter, hits in self._enters:
+            if value >= enter.at:
+                hits.append((t, weight))
+            elif not hits:
+                continue
+            # A frame speaks for the dt before it: keep it until its own beginning has left the span.
+            begin = t - enter.of - 1e-6
+            while hits and hits[0][0] <= begin:
+                hits.popleft()
+            if worst is None and hits and 0.0 < sum(one[1] for one in hits) >= enter.seconds * SLACK:
+                worst = enter.severity
+        standing = self.severity
+        if worst is not None:
+            eased = clear.ease is not None and self._eased >= clear.seconds - 1e-6
+            if standing is None or worst.rank > standing.rank or eased:
+                self.severity = worst
+        elif standing is not None and self.better >= clear.seconds - 1e-6:
+            self.severity = None
