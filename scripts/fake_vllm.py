@@ -2,6 +2,7 @@
 """A stand-in for a vLLM server, for measuring what monitors cost: its routes, its processes, figures that move or rest.
 
 fake_vllm.py [--port N] [--engines N] [--workers N] [--threads N] [--state moving|idle] [--metrics FILE]
+             [--spin SECONDS]
 
 Other arguments, which a real vLLM would take, are passed over. QTOP_FAKE_VLLM may hold JSON: "version",
 "max_model_len", "host"; "labels" of cache_config_info; "gauges" that stand at a value and "rates" a second of counters,
@@ -263,6 +264,7 @@ async def front_end(options: argparse.Namespace, family: Family, state: State) -
     told = {"url": f"http://127.0.0.1:{port}", "pid": os.getpid(), "children": family.pids}
     print(json.dumps(told), flush=True)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    spinning = loop.create_task(spin(options.spin)) if options.spin else None
 
     def ordered() -> None:
         data = os.read(0, 4096)
@@ -276,6 +278,17 @@ async def front_end(options: argparse.Namespace, family: Family, state: State) -
     loop.add_reader(0, ordered)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(ended.wait(), LONGEST_S)
+    if spinning is not None:
+        spinning.cancel()
+
+
+async def spin(seconds: float) -> None:
+    """Use up the event loop, so long at a time: whoever else wants something of it waits."""
+    while True:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            sum(range(2000))
+        await asyncio.sleep(0)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -290,6 +303,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=60, metavar="N", help="threads of all processes together (60)")
     parser.add_argument("--state", choices=("moving", "idle"), default="moving", help="at the start (moving)")
     parser.add_argument("--metrics", default=str(CAPTURE), metavar="FILE", help="the exposition that it starts from")
+    parser.add_argument("--spin", type=float, default=0.0, metavar="S", help="the event loop is busy so long at a time")
     parser.add_argument("--max-num-seqs", type=int, default=256, help=argparse.SUPPRESS)
     options, _others = parser.parse_known_args(words)
     if not (1 <= options.engines <= 64 and 0 <= options.workers <= 64 and 1 <= options.threads <= 4000):

@@ -64,9 +64,7 @@ RULE = ApiServerSaturated()
 
 def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float, gap: float | None) -> Told:
     which = f" {worst.rank}" if worst.rank and len(api) > 1 else ""
-    late = (
-        f"requests spend {percent(gap)} of their time before the engine" if gap else f"/metrics takes {scrape:.0f} ms"
-    )
+    late = f"requests lose {percent(gap)} before the engine" if gap else f"/metrics takes {scrape:.0f} ms"
     lines = [
         Evidence(
             f"the API server's main thread{f' ({one.rank})' if one.rank else ''} runs",
@@ -82,11 +80,11 @@ def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float,
         share = stage_share(frame, "frontend") or 0.0
         lines.append(Evidence("before the engine (TTFT − queue − prefill)", share, "of a request", LARGE, SOURCE))
     is_vllm = isinstance(frame.server, ServerInfo) and frame.server.engine == "vllm"
-    cure = "give it more (--api-server-count)" if is_vllm else "send its clients to more servers"
+    cure = "add some (--api-server-count)" if is_vllm else "spread its clients over more servers"
     reason = ""
     if worst.run >= FULL and scrape < SLOW_MS and not gap:
         reason = f"it runs {percent(worst.run)} of the time, but its answers come in time"
-    elif is_vllm:
+    elif worst.run >= FULL and is_vllm:
         reason = (
             "--api-server-count N adds event loops (not with runtime LoRA), --renderer-num-workers N takes "
             "tokenising off this one, --stream-interval 4 sends fewer chunks; `vllm serve --help=all` tells which "

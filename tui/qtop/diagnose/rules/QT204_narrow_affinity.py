@@ -95,15 +95,14 @@ def _clear(sched: SchedView, reason: str = "") -> Told:
 def _told(sched: SchedView, worst: ThreadView, missing: frozenset[int], spare: float | None) -> Told:
     where = f"core {worst.allowed}" if worst.allowed.isdigit() else f"cores {worst.allowed}"
     kept = cpulist.show(missing)
-    text = f"AFFINITY KEEPS THE SERVER ON {where} — its cgroup allows {kept} too"
+    text = f"AFFINITY KEEPS THE SERVER ON {where} — its cgroup allows CPU {kept} too"
     reason = "nothing waits there now: a narrow mask alone is a fact, not a fault"
     if worst.contended >= SHORT:
-        text = (
-            f"AFFINITY KEEPS THE SERVER ON {where}, where it waits {percent(worst.contended)} — {kept} may be used too"
-        )
+        waits = percent(worst.contended)
+        text = f"AFFINITY KEEPS THE SERVER ON {where}, where it waits {waits} — CPU {kept} may be used too"
         reason = "QT201 tells what waits and for whom"
         if spare is not None and spare < 1.0 - SPARE:
-            reason = f"it waits {percent(worst.contended)}, but the other CPUs are busy as well: widening helps little"
+            reason = f"it waits {waits}, but the other CPUs are busy as well: widening helps little"
     lines = [
         Evidence(f"CPUs that {thread_name(worst)} may use", worst.allowed, ""),
         Evidence("CPUs its cgroup allows", str(sched.cpuset), ""),

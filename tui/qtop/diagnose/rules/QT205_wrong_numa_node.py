@@ -88,7 +88,7 @@ def _told(frame: Frame, sched: SchedView, gpus: tuple[GpuView, ...], near: froze
         f"WRONG NUMA NODE: the engine runs {percent(share)} on node {here}, its GPU is on {where}; bind it there",
         tuple(lines),
         _remedies(sched, near),
-        _cure(frame, near),
+        _cure(frame, near) if share >= RULE.enter[0].at else "",
     )
 
 

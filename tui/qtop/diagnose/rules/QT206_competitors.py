@@ -56,8 +56,9 @@ def _told(sched: SchedView, others: tuple[Competitor, ...], worst: ThreadView, u
         Evidence("other processes there use", used, "CPUs", None, "/proc/PID/stat"),
         *(Evidence(f"{one.comm} ({one.pid}) on CPU {one.cpus}", one.share, "of a CPU") for one in others[:8]),
     ]
+    victim = others[0].pid if others else "PID"
     return Told(
         f"OTHERS USE THE SERVER'S CPUs: {used:.1f} CPUs ({who}) while it waits {percent(worst.contended)} of the time",
         tuple(lines),
-        reason=f"move them (taskset -acp), lower them (renice 19 {others[0].pid if others else 'PID'}), or stop them",
+        reason=f"move them (taskset -acp), lower them (renice 19 {victim}), or stop them" if used >= 0.10 else "",
     )

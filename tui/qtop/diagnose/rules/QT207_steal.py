@@ -59,5 +59,7 @@ def _told(host: HostView, steal: float, lost: float) -> Told:
     return Told(
         f"CPU TIME STOLEN {percent(steal)} — the hypervisor gives it to other machines; nothing in here cures it",
         tuple(lines),
-        reason="ask for dedicated CPUs or another instance type; burstable ones do this once their credit is used",
+        reason="ask for dedicated CPUs or another instance type; burstable ones do this once their credit is used"
+        if steal >= WARN
+        else "",
     )

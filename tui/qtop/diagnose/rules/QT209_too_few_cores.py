@@ -103,5 +103,6 @@ def _told(usable: UsableView, number: int, cores: float, wait: float) -> Told:
         Evidence("set by", by, ""),
         Evidence("the critical thread waits for a CPU", wait, "of wall time", WAIT),
     )
-    reason = "" if wait >= WAIT else "nothing waits for a CPU now: it may be enough for this load"
+    enough = not few and usable.logical >= 2 * need
+    reason = "" if wait >= WAIT or enough else "nothing waits for a CPU now: it may be enough for this load"
     return Told(f"TOO FEW CPUs FOR {gpus}: {have} wanted{also}; {by} sets it", lines, reason=reason)

@@ -64,12 +64,12 @@ def _size(number: int) -> str:
 def _told(frame: Frame, host: HostView, value: float, low: bool) -> Told:
     group = group_of(frame)
     text = f"MEMORY PRESSURE: tasks wait for memory {percent(value)} of the time"
-    reason = (
-        "stop what else uses memory, or give the machine more; a model file that is mapped must stay in the page cache"
-    )
+    reason = "stop what else uses memory, or add some; a model file that is mapped must stay in the page cache"
+    if value < SOME and not low:
+        reason = ""
     limit = group.limit if group is not None and isinstance(group.limit, int) else None
     used = group.used if group is not None and isinstance(group.used, int) else 0
-    if limit is not None and used >= FULL_LIMIT * limit:
+    if value >= SOME and limit is not None and used >= FULL_LIMIT * limit:
         text += f" — its cgroup's limit of {_size(limit)} is full: raise it"
         reason = "docker update --memory, MemoryMax= of the unit, the memory limit of the pod"
         return Told(text, tuple(pressure_lines(frame, host, SOME)), reason=reason)

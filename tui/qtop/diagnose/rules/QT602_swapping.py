@@ -58,5 +58,7 @@ def _told(frame: Frame, host: HostView, came: float, faults: float) -> Told:
     return Told(
         f"SWAPPING: {came:.1f} MiB/s come back from swap{used} — what is in use does not fit into memory",
         (*lines, *pressure_lines(frame, host, 0.10)),
-        reason="sysctl vm.swappiness=1 keeps anonymous memory longer; swapoff -a only where all of it fits",
+        reason=""
+        if came < IN_MIB_S
+        else "sysctl vm.swappiness=1 keeps anonymous memory longer; swapoff -a only where all of it fits",
     )

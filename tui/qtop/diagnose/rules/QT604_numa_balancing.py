@@ -63,7 +63,9 @@ def _told(host: HostView, pages: float) -> Told:
     return Told(
         f"NUMA BALANCING MOVES {pages:.0f} pages a second — bind the server to its GPU's node, or switch it off",
         tuple(lines),
-        reason=(
+        reason=""
+        if pages < PAGES_S
+        else (
             "sysctl kernel.numa_balancing=0 (root, until the next boot; for good a file in /etc/sysctl.d), or bind "
             "CPUs and memory to one node (numactl --cpunodebind --preferred; vLLM from 0.20 on: --numa-bind)"
         ),
