@@ -524,7 +524,7 @@ def test_only_a_server_that_was_there_can_be_gone() -> None:
     step(2.0, SERVER)
     answer = seen("QT310", step(3.0, gone))
     assert answer.value == 1.0
-    assert answer.told.headline.startswith("SERVER IS GONE: the server (pid 100) ended")
+    assert answer.told.headline.startswith("SERVER IS GONE: the server (pid 100) ended; waiting for it at ")
     loading = Absent(Why.NOT_YET, "the server is loading its model")
     assert isinstance(look("QT310", step(4.0, loading)), CannotTell)
 

@@ -45,7 +45,7 @@ RULE = NoAnswer()
 
 def _gone(server: Absent, before: ServerInfo) -> Told:
     lines = [Evidence("the server", server.detail, ""), Evidence("it was", _name(before), "")]
-    return Told(f"SERVER IS GONE: {_plain(server.detail)} — see its log (or dmesg: killed for memory?)", tuple(lines))
+    return Told(f"SERVER IS GONE: {server.detail} — see its log, and dmesg", tuple(lines))
 
 
 def _silence(frame: Frame, server: ServerInfo, engine: Absent) -> Told:
