@@ -58,7 +58,7 @@ def _told(frame: Frame, engine: EngineView, use: float, running: float, waiting:
         if running > 0:
             lines.append(Evidence("a running request holds", use * capacity / running, "tokens", None, "use / running"))
     ms = queue_ms(frame)
-    queue = f", queue {milliseconds(ms)}" if ms is not None else ""
+    queue = f", queue {milliseconds(ms)}" if ms is not None and ms >= 100.0 else ""
     held = f"KV CACHE FULL: {percent(use)}{size}, {number(waiting)} wait{queue}"
     return Told(f"{held} — {_remedy(frame)}", tuple(lines), reason="" if waiting > 0 else "nothing waits for room")
 

@@ -25,7 +25,6 @@ class Preemption(Rule):
     title = "requests are preempted"
     enter = (Enter(Severity.WARNING, at=AT, seconds=3.0, of=10.0),)
     clear = Clear(below=1e-6, seconds=30.0)
-    explains = ("QT301",)
 
     def look(self, frame: Frame) -> Answer:
         """The rate over the tick."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import said
-from qtop.model.frame import Frame
+from qtop.model.frame import Frame, SchedView
 from qtop.sample import Absent, ServerInfo, Why, unanswered
 from qtop.units import percent
 
 SECONDS = 5.0
+IDLE_CPU = 0.02
+"""CPUs' worth of time below which a server does nothing."""
 
 
 class NoAnswer(Rule):
@@ -45,41 +47,36 @@ RULE = NoAnswer()
 
 def _gone(server: Absent, before: ServerInfo) -> Told:
     lines = [Evidence("the server", server.detail, ""), Evidence("it was", _name(before), "")]
-    return Told(f"SERVER IS GONE: {_plain(server.detail)} — see its log (or dmesg: killed for memory?)", tuple(lines))
+    return Told(f"SERVER IS GONE: {server.detail} — see its log, and dmesg", tuple(lines))
 
 
 def _silence(frame: Frame, server: ServerInfo, engine: Absent) -> Told:
-    lines = [Evidence("the last request for its metrics", said(engine), "", None, f"for {SECONDS:.0f} s")]
     sched = frame.sched
+    lines = [Evidence("the last request for its metrics", said(engine), "", None, "one a second, 2 s for its answer")]
     if isinstance(sched, Absent):
         lines.append(Evidence("its processes", said(sched), ""))
-        there = "its process cannot be seen" if isinstance(server.pid, Absent) else "its process is there"
-        what = f"{there}: see its log"
-        if not server.on_host:
-            what = "it is on another host: is that, or the network, down?"
-        return Told(f"SERVER DOES NOT ANSWER: {_plain(said(engine))} — {what}", tuple(lines))
-    lines.append(Evidence("its processes", float(sched.processes), "running"))
-    if not isinstance(sched.cpu, Absent):
-        lines.append(Evidence("CPU they use", sched.cpu, "CPUs"))
-    lines += [Evidence("stopped by a signal or a debugger", one, "") for one in sched.stopped]
-    return Told(f"SERVER DOES NOT ANSWER: {_plain(said(engine))} — {_why(frame)}", tuple(lines))
+    else:
+        lines.append(Evidence("its processes", float(sched.processes), "there"))
+        if not isinstance(sched.cpu, Absent):
+            lines.append(Evidence("CPU they use", sched.cpu, "CPUs"))
+        lines += [Evidence("stopped by a signal or a debugger", one, "") for one in sched.stopped]
+    return Told(f"SERVER DOES NOT ANSWER: {_why(sched, server, engine)}", tuple(lines))
 
 
-def _why(frame: Frame) -> str:
-    sched = frame.sched
+def _why(sched: SchedView | Absent, server: ServerInfo, engine: Absent) -> str:
     if isinstance(sched, Absent):
-        return "see its log"
+        if not server.on_host:
+            return f"{said(engine)} — is its host, or the network, down?"
+        return f"{said(engine)} — see its log"
     if sched.stopped:
-        return f"a signal stopped {sched.stopped[0]}: kill -CONT it"
+        return f"a signal or a debugger stopped {sched.stopped[0]} — kill -CONT it"
+    if engine.why is Why.LOST:
+        return f"{said(engine)}, though its process is there — see its log"
     if isinstance(sched.cpu, Absent):
-        return "its process is there: see its log"
-    if sched.cpu < 0.02:
-        return "its process is there and does nothing: it hangs; see its log, restart"
-    return f"its process is there and uses {percent(sched.cpu)} of a CPU: its event loop is blocked; see its log"
-
-
-def _plain(detail: str) -> str:
-    return detail.partition(";")[0]
+        return "its process is there — see its log"
+    if sched.cpu < IDLE_CPU:
+        return "its process is there and does nothing — it hangs: see its log, restart"
+    return f"its process uses {percent(sched.cpu)} of a CPU and stays silent — its event loop is blocked: see its log"
 
 
 def _name(server: ServerInfo) -> str:
