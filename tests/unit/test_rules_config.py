@@ -158,6 +158,17 @@ def test_a_plain_server_is_clear(rule: str) -> None:
     assert value(rule, frame) == 0.0
 
 
+@pytest.mark.parametrize("rule", ["QT403", "QT404", "QT405", "QT410"])
+def test_what_nobody_looked_for_is_not_off(rule: str) -> None:
+    """A recording from before settings were read has some of /metrics, and no flags."""
+    frame = running()
+    assert isinstance(frame.server, ServerInfo)
+    names = {name: getattr(frame.server, name) for name in frame.server.__struct_fields__}
+    bare = ServerInfo(**{**names, "settings": NOT_RECORDED})
+    view = SettingsView({"memory": (share("0.92"),)})
+    assert isinstance(look(rule, replace(frame, server=bare, settings=view)), CannotTell)
+
+
 # ---- QT401 and QT409
 
 

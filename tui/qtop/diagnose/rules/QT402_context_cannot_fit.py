@@ -31,11 +31,11 @@ class ContextCannotFit(Rule):
     id = "QT402"
     title = "context that cannot fit"
     enter = (
-        Enter(Severity.INFO, at=0.005, seconds=2.0, of=2.0),
+        Enter(Severity.INFO, at=0.01, seconds=2.0, of=2.0),
         Enter(Severity.WARNING, at=STARTS, seconds=1.0, of=2.0),
         Enter(Severity.CRITICAL, at=ENDED, seconds=1.0, of=2.0),
     )
-    clear = Clear(below=0.004, seconds=2.0)
+    clear = Clear(below=0.005, seconds=2.0)
 
     def look(self, frame: Frame) -> Answer:
         """What is needed against what there is: counted by one that runs, estimated for one that starts."""

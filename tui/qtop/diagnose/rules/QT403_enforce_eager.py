@@ -38,7 +38,7 @@ class EnforceEager(Rule):
             return gpus
         one = self._eager(view)
         if one is None:
-            return unreadable(view) or Observed(0.0, _off, figure="")
+            return unreadable(frame, view) or Observed(0.0, _off, figure="")
         gap = host_gap(frame)
         shown = gap >= LEAST
         return Observed(

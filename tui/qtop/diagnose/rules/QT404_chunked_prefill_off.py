@@ -37,7 +37,7 @@ class ChunkedPrefillOff(Rule):
             return view
         one = self._off(view)
         if one is None:
-            return unreadable(view) or Observed(0.0, _on, figure="")
+            return unreadable(frame, view) or Observed(0.0, _on, figure="")
         stall = _stall(frame)
         shown = stall >= LEAST
         impact = stall * (stage_share(frame, "decode") or 0.0) if shown else 0.0

@@ -46,7 +46,7 @@ class AsyncSchedulingOff(Rule):
             return BEFORE
         one = self._off(view)
         if one is None:
-            return unreadable(view) or Observed(0.0, _on, figure="")
+            return unreadable(frame, view) or Observed(0.0, _on, figure="")
         gap = host_gap(frame)
         shown = gap >= LEAST
         return Observed(

@@ -38,6 +38,8 @@ class DevModeReachable(Rule):
         if isinstance(mode, CannotTell):
             return mode
         if mode is None:
+            if isinstance(server.settings, Absent):
+                return CannotTell(f"its environment: {server.settings}")
             return Observed(0.0, _off, figure="")
         if isinstance(server.bound, Absent):
             return CannotTell(f"it is in development mode; where it listens: {server.bound}")

@@ -117,8 +117,10 @@ def version_in(info: ServerInfo) -> Version | None:
     return None if isinstance(info.version, Absent) else version_of(info.version)
 
 
-def unreadable(view: SettingsView) -> CannotTell | None:
-    """That a flag may stand where nobody could read it."""
+def unreadable(frame: Frame, view: SettingsView) -> CannotTell | None:
+    """That a flag may stand where nobody could read it, or that nobody has looked."""
+    if isinstance(frame.server, ServerInfo) and isinstance(frame.server.settings, Absent):
+        return CannotTell(f"its command line and files: {frame.server.settings}")
     for source in (COMMAND_LINE, CONFIG_FILE):
         if source in view.missing:
             return CannotTell(f"its {source}: {view.missing[source]}")
