@@ -70,7 +70,7 @@ def test_its_page_says_all_that_a_page_must(rule: str) -> None:
     for heading in HEADINGS:
         assert f"**{heading}.**" in text, heading
     for enter in BY_ID[rule].enter:
-        assert re.search(rf"\| {enter.severity.value}\b", text), f"no row for {enter.severity.value}"
+        assert enter.severity.value in text, f"nothing about {enter.severity.value}"
 
 
 @pytest.mark.parametrize("rule", IDS)
