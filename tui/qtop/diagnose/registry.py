@@ -18,6 +18,16 @@ _MODULES = {
 RULES: tuple[Rule, ...] = tuple(cast(Rule, module.RULE) for module in _MODULES.values())
 BY_ID: dict[str, Rule] = {rule.id: rule for rule in RULES}
 
+FAMILIES = {
+    "1": "GPU",
+    "2": "CPU and scheduling",
+    "3": "engine",
+    "4": "configuration",
+    "5": "requests",
+    "6": "host",
+}
+"""By the first digit of an id."""
+
 
 def page(rule: str) -> str:
     """The page of a rule, in Markdown; KeyError for an id that is not there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Evidence, State
 from qtop.units import duration, percent
@@ -25,7 +27,12 @@ def value_text(line: Evidence) -> str:
         return f"{value} {line.unit}".strip()
     if line.unit.startswith("of "):
         return f"{percent(value)} {line.unit}"
-    return f"{value:.3g} {line.unit}".strip()
+    return f"{_digits(value)} {line.unit}".strip()
+
+
+def _digits(value: float) -> str:
+    """Three digits, but never fewer than the whole part, in groups of three: "0.25", "3 142", "426 960"."""
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def evidence_text(line: Evidence) -> str:
@@ -35,7 +42,7 @@ def evidence_text(line: Evidence) -> str:
         text += (
             f" (threshold {percent(line.threshold)})"
             if line.unit.startswith("of ")
-            else f" (threshold {line.threshold:g})"
+            else f" (threshold {_digits(line.threshold)})"
         )
     return text
 
@@ -55,22 +62,55 @@ def episodes_text(finding: Finding, end: float) -> str:
     return text if record.last_begin is None else f"{text}, last {duration(max(0.0, end - record.last_begin))} ago"
 
 
+WIDTH = 100
+"""Columns of the lists in a terminal or a log."""
+
+
 def findings_text(verdict: Verdict, findings: tuple[Finding, ...], end: float, scope: str, plain: bool = False) -> str:
-    """The verdict, then every rule: firing ones with their evidence."""
+    """The verdict; what fires, with its evidence; what came and went; what cannot be told and why; the rest by name."""
     marks = PLAIN_MARKS if plain else MARKS
     lines = [verdict.headline, f"({scope})", ""]
+    rest: dict[State, list[str]] = {State.CLEAR: [], State.NOT_APPLICABLE: []}
+    watching: list[str] = []
     for finding in findings:
-        share = figure_text(finding) if finding.state in (State.FIRING, State.CLEAR) else ""
-        lines.append(
-            f"{marks[finding.state]} {finding.rule} {finding.title:<32} {WORDS[finding.state]:<15} {share}".rstrip()
-        )
+        mark = f"{marks[finding.state]} {finding.rule} {finding.title}"
         if finding.state is State.FIRING:
-            if finding.since is not None:
-                lines.append(f"    for {max(0.0, end - finding.since):.0f} s, {finding.severity.value}")
-            if finding.record.times > 1:
-                lines.append(f"    {episodes_text(finding, end)}")
-            lines += [f"    {evidence_text(line)}" for line in finding.evidence]
-            lines += [f"    → qtop apply {remedy.knob}   ({remedy.label})" for remedy in finding.remedies]
-        if finding.reason:
-            lines.append(f"    {finding.reason}")
+            lines += _firing_text(finding, end, mark)
+        elif finding.record.times:
+            lines.append(f"{mark}: {WORDS[finding.state]} now; {episodes_text(finding, end)}")
+        elif finding.watching:
+            watching.append(finding.title)
+        elif finding.state is State.CANNOT_TELL:
+            lines.append(f"{mark}: cannot tell, {finding.reason}")
+        elif finding.state is State.CLEAR and finding.reason:
+            lines.append(f"{mark}: clear; {finding.reason}")
+        else:
+            rest[finding.state].append(finding.title)
+    if watching:
+        lines += _listed(f"{marks[State.CANNOT_TELL]} not watched for long enough", watching)
+    for state, titles in rest.items():
+        if titles:
+            lines += _listed(f"{marks[state]} {WORDS[state]}", titles)
     return "\n".join(lines)
+
+
+def _firing_text(finding: Finding, end: float, mark: str) -> list[str]:
+    figure = figure_text(finding)
+    lines = [f"{mark}: {figure}" if figure else mark]
+    if finding.headline != finding.title:
+        lines.append(f"    {finding.headline}")
+    if finding.since is not None:
+        lines.append(f"    for {duration(max(0.0, end - finding.since))}, {finding.severity.value}")
+    if finding.record.times > 1:
+        lines.append(f"    {episodes_text(finding, end)}")
+    lines += [f"    {evidence_text(line)}" for line in finding.evidence]
+    lines += [f"    → qtop apply {remedy.knob}   ({remedy.label})" for remedy in finding.remedies]
+    if finding.reason:
+        lines.append(f"    {finding.reason}")
+    return lines
+
+
+def _listed(name: str, titles: list[str]) -> list[str]:
+    """Many names in few lines."""
+    text = f"{name} ({len(titles)}): {', '.join(titles)}"
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from qtop.config import Settings
-from qtop.diagnose.registry import RULES, page
+from qtop.diagnose.registry import FAMILIES, RULES, page
 from qtop.diagnose.whole import Whole, diagnose_all
 from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
 from qtop.report.documents import doctor_document, snapshot_document, whole_document, worst_exit
@@ -76,8 +76,14 @@ def doctor(args: argparse.Namespace, settings: Settings) -> int:
 def rules(args: argparse.Namespace, settings: Settings) -> int:
     """The list of rules, or one page."""
     if args.rule is None:
+        family = ""
         for rule in RULES:
-            print(f"{rule.id}  {rule.title}")
+            if rule.id[2] != family:
+                print(f"{chr(10) if family else ''}{FAMILIES[rule.id[2]]}")
+                family = rule.id[2]
+            worst = max((enter.severity for enter in rule.enter), key=lambda one: one.rank)
+            print(f"  {rule.id}  {rule.title:<48} {worst.value}")
+        print("\n`qtop rules ID` shows a rule's page.")
         return EXIT_OK
     try:
         print(page(args.rule.upper()))

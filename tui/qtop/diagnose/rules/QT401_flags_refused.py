@@ -18,6 +18,7 @@ class FlagsRefused(Rule):
 
     id = "QT401"
     title = "flags refused or ignored by this version"
+    explains = ("QT310",)
     enter = (
         Enter(Severity.INFO, at=IGNORED, seconds=2.0, of=2.0),
         Enter(Severity.WARNING, at=REFUSED, seconds=1.0, of=2.0),

@@ -30,6 +30,7 @@ class ContextCannotFit(Rule):
 
     id = "QT402"
     title = "context that cannot fit"
+    explains = ("QT310",)
     enter = (
         Enter(Severity.INFO, at=0.01, seconds=2.0, of=2.0),
         Enter(Severity.WARNING, at=STARTS, seconds=1.0, of=2.0),

@@ -19,6 +19,7 @@ class EnforceEager(Rule):
 
     id = "QT403"
     title = "enforce-eager"
+    explains = ("QT208",)
     enter = (
         Enter(Severity.INFO, at=SET, seconds=2.0, of=2.0),
         Enter(Severity.WARNING, at=COSTS, seconds=8.0, of=10.0),

@@ -21,6 +21,7 @@ class AsyncSchedulingOff(Rule):
 
     id = "QT405"
     title = "async scheduling off"
+    explains = ("QT208",)
     enter = (
         Enter(Severity.INFO, at=SET, seconds=2.0, of=2.0),
         Enter(Severity.WARNING, at=COSTS, seconds=8.0, of=10.0),

@@ -27,6 +27,7 @@ class MemoryShareTooLow(Rule):
 
     id = "QT407"
     title = "gpu-memory-utilization needlessly low"
+    explains = ("QT301", "QT302")
     enter = (Enter(Severity.WARNING, at=0.1, seconds=8.0, of=10.0),)
     clear = Clear(below=0.05, seconds=20.0)
 

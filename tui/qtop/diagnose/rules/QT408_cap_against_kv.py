@@ -22,6 +22,7 @@ class CapAgainstKv(Rule):
 
     id = "QT408"
     title = "max-num-seqs against KV"
+    explains = ("QT302",)
     enter = (
         Enter(Severity.INFO, at=SET, seconds=8.0, of=10.0),
         Enter(Severity.WARNING, at=PREEMPTS, seconds=5.0, of=10.0),

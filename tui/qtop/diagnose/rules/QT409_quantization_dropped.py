@@ -18,6 +18,7 @@ class QuantizationDropped(Rule):
 
     id = "QT409"
     title = "quantization dropped by this version"
+    explains = ("QT310",)
     enter = (
         Enter(Severity.WARNING, at=STARTS, seconds=1.0, of=2.0),
         Enter(Severity.CRITICAL, at=ENDED, seconds=1.0, of=2.0),
