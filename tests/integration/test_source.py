@@ -269,6 +269,7 @@ def found(monkeypatch: pytest.MonkeyPatch, *servers: tuple[Hostile, str]) -> Non
     listed = tuple(Candidate(one.url, None, None, unseen, hint, "listens", False) for one, hint in servers)
     monkeypatch.setattr(discover, "candidates", lambda: listed)
     monkeypatch.setattr(discover, "pid_for_url", lambda _url: None)
+    monkeypatch.setattr(discover, "starting", tuple)
 
 
 def keys(server: Hostile) -> set[str | None]:

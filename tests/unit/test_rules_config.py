@@ -14,6 +14,7 @@ import pytest
 from qtop.collect import discover
 from qtop.collect.config_in_force import command_line, server_info
 from qtop.collect.engine import installed
+from qtop.demo.server import free_port
 from qtop.diagnose.engine import Diagnosis, Finding
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Answer, CannotTell, NotApplicable, Observed, Severity, State
@@ -29,6 +30,7 @@ from qtop.record.redact import Redactor
 from qtop.sample import NOT_RECORDED, NOT_YET, Absent, Launch, Sample, ServerInfo, Setting, Why
 from qtop.sample.codec import decode_sample, encode_sample
 from qtop.sample.settings import COMMAND_LINE, CONFIG_FILE, ENVIRONMENT, METRICS, OPENAPI
+from qtop.source.attach import Attachment, Target
 from qtop.source.launches import NONE, Launches, told
 
 GIB = 1 << 30
@@ -587,6 +589,32 @@ def test_a_process_that_starts_is_followed_to_its_end(tmp_path: Path) -> None:
     assert not launches.has_ended()
     launches.forget()
     assert launches.current is None
+
+
+def test_the_search_for_a_server_finds_one_that_starts_and_sees_it_end(tmp_path: Path) -> None:
+    script = tmp_path / "vllm"
+    script.write_text(SLEEPER)
+    port = str(free_port())
+    attachment = Attachment(Target(url=f"http://127.0.0.1:{port}"))
+    child = subprocess.Popen([sys.executable, str(script), "serve", "m", "--port", port, "--load-in-4bit", "30"])
+    try:
+        _until(lambda: "--load-in-4bit" in _words(child.pid))
+        said = attachment.read()
+        assert isinstance(said, Absent)
+        assert said.why is Why.NOT_YET
+        assert f"(pid {child.pid}) is starting" in said.detail
+    finally:
+        child.kill()
+        child.wait()
+    said = attachment.read()  # at once, though no search is due
+    assert isinstance(said, Absent)
+    assert said.why is Why.LOST
+    assert "before it answered" in said.detail
+    assert attachment.launch is not None
+    assert attachment.launch.ended > 0
+    attachment.choose("http://127.0.0.1:1")
+    attachment.read()
+    assert attachment.launch is None
 
 
 def test_a_headless_engine_never_listens(tmp_path: Path) -> None:

@@ -176,8 +176,9 @@ class Attachment:
         """Where nothing answers: one that starts says more than that there is none."""
         if self._attached is not None or self._choices:
             return
-        if self._status.why is not Why.LOST and self._launches.current is None:
-            return  # one that loads or is locked has spoken
+        named = self._target.url is not None or self._target.pid is not None or self._home is not None
+        if self._status is not _NONE and (not named or self._status.why is not Why.LOST):
+            return  # one that listens says more
         found = self._launches.look(self._target.url, self._target.pid)
         if found is not None:
             self._status = told(found)
@@ -284,7 +285,7 @@ class Attachment:
             found.append((candidate, answer))
         if not found:
             self._choices = ()
-            self._status = Absent(Why.LOST, "No LLM server found on this host") if trouble is None else trouble
+            self._status = _NONE if trouble is None else trouble
             return
         if len(found) > 1 and not self._take_first:
             self._choices = tuple(
@@ -364,6 +365,7 @@ class Attachment:
             self._attached = replace(attached, info=info)
 
 
+_NONE = Absent(Why.LOST, "No LLM server found on this host")
 _SPEAKING = (Why.NOT_YET, Why.DENIED)
 
 
