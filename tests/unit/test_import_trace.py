@@ -33,6 +33,7 @@ from qtop.sample import (
     HostSample,
     Pressure,
     ProcessSample,
+    ProcessUse,
     Sample,
     ServerInfo,
     ServerProcs,
@@ -81,6 +82,7 @@ LINE: dict[str, Any] = {
         "fields": [[82, 0, 55], [74, 0, 100], [75, 3, 0], [269, 0, 7], [270, 4, 0], [271, 999, 0]],
         "gpm": {"SM_UTIL": 22.5, "ANY_TENSOR_UTIL": 12.5, "DRAM_BW_UTIL": float("nan"), "PCIE_RX_PER_SEC": 4},
         "procs": [[670, 739], [671, None]],
+        "procutil": [[670, 47, 21, 1795368641653484], [671, 53, 24, 1795368641454225], ["x", 1], [9]],
     },
     "procs": [process(500, "python3", 1), process(670, "VLLM::EngineCor", 500)],
     "stat": "cpu  10 0 20 30 4 0 5 6 0 0\ncpu0 10 0 20 30 4 0 5 6 0 0\nintr 5\nbtime 900\n",
@@ -130,6 +132,7 @@ def test_gpu() -> None:
     assert gpm.occupancy == NOT_RECORDED and gpm.pcie_tx == NOT_RECORDED
     assert isinstance(gpu.processes, tuple)
     assert gpu.processes[0] == GpuProcess(670, 739) and isinstance(gpu.processes[1].bytes, Absent)
+    assert gpu.process_use == (ProcessUse(670, 47.0), ProcessUse(671, 53.0))
     assert gpu.name == gpu.power_limit_mw == gpu.sm_max_mhz == NOT_RECORDED
 
 

@@ -16,6 +16,7 @@ from tests.fakes.nvml_reader import Reader, why
 from tests.fakes.nvml_reader import reader as _reader  # noqa: F401
 
 from qtop.sample import (
+    NOT_RECORDED,
     Absent,
     Gpm,
     GpuFacts,
@@ -25,6 +26,7 @@ from qtop.sample import (
     GpuSlow,
     PcieBytes,
     PowerSamples,
+    ProcessUse,
     UtilSamples,
     Why,
     Xid,
@@ -268,6 +270,29 @@ def test_more_processes_than_there_is_room_for(fake_nvml: FakeNvml, play: Play) 
     processes = play.gpu(0.0).processes
     assert isinstance(processes, tuple)
     assert [(one.pid, one.bytes) for one in processes] == [(pid, pid) for pid in range(1, 101)]
+
+
+def test_what_each_process_does_is_asked_every_fifth_tick_where_several_are(fake_nvml: FakeNvml, play: Play) -> None:
+    lines = ("0.proc 77 4096", "@6- 0.proc 88 1024", "0.proc_sm.77 40", "0.proc_sm.88 55")
+    fake_nvml.set(*lines, count=1, log=1, **hopper(0))
+    alone = [play.gpu(t).process_use for t in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)]
+    assert alone == [NOT_RECORDED] * 6
+    assert "nvmlDeviceGetProcessUtilization" not in fake_nvml.calls()
+    used = [play.gpu(t).process_use for t in (6.0, 7.0, 8.0, 9.0, 10.0, 11.0)]
+    assert [one for one in used if one != NOT_RECORDED] == [(ProcessUse(77, 40.0), ProcessUse(88, 55.0))]
+    assert fake_nvml.calls().count("nvmlDeviceGetProcessUtilization") == 1
+
+
+@pytest.mark.parametrize(("code", "expected"), [(6, None), (3, Why.UNSUPPORTED), (4, Why.DENIED)])
+def test_no_use_by_process(fake_nvml: FakeNvml, play: Play, code: int, expected: Why | None) -> None:
+    """NOT_FOUND is nobody who did anything; what the driver does not offer is asked once."""
+    fake_nvml.set("0.proc 77 1", "0.proc 88 1", count=1, log=1, **hopper(0, **{"error.process_util": code}))
+    used = [play.gpu(float(t)).process_use for t in range(11)]
+    told = [one for one in used if one != NOT_RECORDED]
+    assert len(told) == 3
+    assert all(one == () if expected is None else isinstance(one, Absent) and one.why is expected for one in told)
+    asked = fake_nvml.calls().count("nvmlDeviceGetProcessUtilization")
+    assert asked == (1 if expected is Why.UNSUPPORTED else 3)
 
 
 def test_pcie_bytes_are_raw_and_wrap(fake_nvml: FakeNvml, play: Play) -> None:

@@ -16,6 +16,7 @@
  *   0.field.74 123            a field value (0.error.field.74 3: its own return code; 0.field_type.74 1: its value type)
  *   0.proc 1234 1073741824    a compute process, once a line; "na" for memory that the driver will not tell;
  *                             0.graphics_proc and 0.mps_proc likewise
+ *   0.proc_sm.1234 40         % of the SMs that this process takes; without such a line the first one takes all
  *   0.gpm.2 49                a GPM metric by id ("nan"; 0.error.gpm.2 3: its own code); one of them makes the GPU one with GPM
  *   0.samples 1               it has sample buffers, filled with what util and power were at each sample's time
  *   0.xid 79                  an Xid event for every event set, once

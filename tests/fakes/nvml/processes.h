@@ -75,9 +75,13 @@ API int nvmlDeviceGetProcessUtilization(void *handle, ProcessUse *out, unsigned 
     *count = there;
     if (there > room || !out)
         return INSUFFICIENT_SIZE;
-    for (unsigned i = 0; i < there; i++) { /* the first process does all the work */
+    for (unsigned i = 0; i < there; i++) { /* the first process does all the work, but for what the file says */
+        char key[LINE];
+        u64 sm = i ? 0 : util;
         process_at(gpu, "proc", (int)i, &process);
-        out[i] = (ProcessUse){process.pid, (u64)time(NULL) * 1000000, i ? 0 : (unsigned)util, 0, 0, 0};
+        snprintf(key, sizeof key, "proc_sm.%u", process.pid);
+        gpu_number(gpu, key, &sm);
+        out[i] = (ProcessUse){process.pid, (u64)time(NULL) * 1000000, (unsigned)sm, 0, 0, 0};
     }
     return SUCCESS;
 }

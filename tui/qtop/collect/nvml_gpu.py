@@ -2,9 +2,10 @@
 
 What it costs decides how often it is read (figures: one H100, driver 580, CPU time a call). Each tick: utilization,
 memory, temperature, power, clocks, reasons, processes (together 1 ms), GPM (2.2 ms), the ns counters (0.7 ms), power
-samples (0.4 ms). Every ``SLOW`` ticks: the thermal margin (1 ms), ECC, replays, MIG mode (0.4 ms each), and, where GPM
-tells how busy the SMs are, the utilization samples (1.4 ms; the driver keeps 14 s of them, so none is missed). Once:
-what does not change. Never: PCIe throughput (blocks for 20 ms), energy, average power.
+samples (0.4 ms). Every ``SLOW`` ticks: the thermal margin (1 ms), ECC, replays, MIG mode (0.4 ms each), where several
+processes share the GPU what each one does (2 ms), and, where GPM tells how busy the SMs are, the utilization samples
+(1.4 ms; the driver keeps 14 s of them, so none is missed). Once: what does not change. Never: PCIe throughput (blocks
+for 20 ms), energy, average power.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from qtop.collect.nvml_errors import NOT_OFFERED
 from qtop.collect.nvml_facts import Facts
 from qtop.collect.nvml_fields import PcieCounters, ReasonCounters, memory_temperature, replays
 from qtop.collect.nvml_gpm import GpmReader
+from qtop.collect.nvml_process_use import ProcessUseReader
 from qtop.collect.nvml_processes import Processes
 from qtop.collect.nvml_samples import GPU_UTILIZATION, TOTAL_POWER, SampleBuffer, power_samples, util_samples
 from qtop.sample import NOT_RECORDED, Absent, GpuSample, GpuSlow, Reading, Why
@@ -69,6 +71,7 @@ class Gpu:
         self._counters = ReasonCounters(nvml, handle, driver)
         self._pcie = PcieCounters(nvml, handle, clock)
         self._processes = Processes(nvml, handle, proc)
+        self._use = ProcessUseReader(nvml, handle, clock)
         self._gpm = GpmReader(nvml, handle)
         self._utils = SampleBuffer(nvml, handle, GPU_UTILIZATION)
         self._powers = SampleBuffer(nvml, handle, TOTAL_POWER)
@@ -125,6 +128,8 @@ class Gpu:
         has_gpm = not isinstance(gpm, Absent) or gpm.why is Why.NOT_YET
         if slow or self._slow is None:
             self._slow = self._read_slow(name)
+        processes = self._processes.read(anew=slow)
+        shared = not isinstance(processes, Absent) and len(processes) > 1
         return GpuSample(
             at=at,
             index=index,
@@ -149,13 +154,14 @@ class Gpu:
             pcie_gen=self._gen.ask(),
             pcie_width=self._width.ask(),
             gpm=gpm,
-            processes=self._processes.read(anew=slow),
+            processes=processes,
             pstate=self._pstate.ask(),
             facts=facts.all(),
             slow=self._slow,
             util_samples=util_samples(self._utils) if slow or not has_gpm else NOT_RECORDED,
             power_samples=power_samples(self._powers),
             pcie_bytes=NOT_RECORDED if has_gpm else self._pcie.read(),
+            process_use=self._use.read() if shared and slow else NOT_RECORDED,
         )
 
 

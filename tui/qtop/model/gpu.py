@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from qtop.model.frame import GpuView, VramSplit
+from qtop.model.gpu_held import held
 from qtop.model.gpu_link import EFFECTIVE, capacity, judge, link_text, rates, share
+from qtop.model.gpu_sharing import shared_by, split
 from qtop.model.gpu_track import NO_TRACK, Track
 from qtop.model.series import increase, rate
 from qtop.sample import (
@@ -18,7 +20,6 @@ from qtop.sample import (
     GpuSection,
     GpuSlow,
     Reading,
-    Why,
     Xid,
     first_absent,
 )
@@ -71,6 +72,7 @@ def _view(
     received, sent = rates(old, new)
     util = track.util
     power = new.power_samples
+    others, server_sm = shared_by(new, pids, track.use)
     return GpuView(
         index=new.index,
         name=new.name,
@@ -129,6 +131,9 @@ def _view(
         compute=facts.compute,
         duty_window=_duty(track.window[0], new) if len(track.window) > 1 else {},
         duty_window_s=new.at - track.window[0].at if track.window else 0.0,
+        held=held(track.window),
+        others=others,
+        server_sm=server_sm,
     )
 
 
@@ -165,12 +170,6 @@ def bandwidth(mem_max_mhz: Reading[int], bus_bits: Reading[int]) -> Reading[floa
     return bus_bits if isinstance(bus_bits, Absent) else 2.0 * mem_max_mhz * 1e6 * bus_bits / 8.0
 
 
-UNSEEN_BYTES = 1 << 30
-"""Memory in use that no listed process holds: from here on there are processes that the driver does not list here."""
-NO_SERVER = Absent(Why.NOT_YET, "the server's processes are not known")
-UNLISTED = Absent(Why.NOT_HERE, "the driver does not list the server here (a container, or no right to see it)")
-
-
 def vram_split(gpu: GpuSample, pids: frozenset[int] | None) -> VramSplit | Absent:
     """The memory of one GPU by owner. NVML counts pids as the host does, as ``pids`` must be."""
     total, used = gpu.mem_total, gpu.mem_used
@@ -185,21 +184,13 @@ def vram_split(gpu: GpuSample, pids: frozenset[int] | None) -> VramSplit | Absen
 
 
 def _server_bytes(gpu: GpuSample, used: int, pids: frozenset[int] | None) -> Reading[int]:
-    listed = gpu.processes
-    if isinstance(listed, Absent):
-        return listed
-    if pids is None:
-        return NO_SERVER
-    own = [process.bytes for process in listed if process.pid in pids]
+    parts = split(gpu, pids)
+    if isinstance(parts, Absent):
+        return parts
+    own = [process.bytes for process in parts[0]]
     missing = first_absent(*own)
     if missing is not None:
         return missing
-    if not own:
-        seen = sum(process.bytes for process in listed if not isinstance(process.bytes, Absent))
-        # A process without a name here has a number of another namespace: the server may be it.
-        nameless = any(not process.comm and process.bytes for process in listed if isinstance(process.bytes, int))
-        if used - seen >= UNSEEN_BYTES or nameless:
-            return UNLISTED
     return min(used, sum(held for held in own if not isinstance(held, Absent)))
 
 

@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qtop.model.gpu_link import IDLE, is_loaded
-from qtop.sample import NOT_YET, Absent, GpuSample, GpuSection, GpuSlow, Reading, UtilSamples, Why, Xid
+from qtop.sample import (
+    NOT_RECORDED,
+    NOT_YET,
+    Absent,
+    GpuSample,
+    GpuSection,
+    GpuSlow,
+    ProcessUse,
+    Reading,
+    UtilSamples,
+    Why,
+    Xid,
+)
 
 GAP_S = 5.0
 """Sections further apart than this do not belong together."""
-UTIL_KEPT_S = 6.0
-"""Utilization samples come every fifth tick where GPM is; after this time the last ones are old."""
+UTIL_KEPT_S = 6.5
+"""Utilization samples come every fifth tick where GPM is, the use by process always; after this time the last ones are
+old."""
 XIDS_KEPT = 32
 DUTY_S = 30.0
 """Span of the longer duty of each clock limit."""
@@ -28,6 +41,8 @@ class Track:
     slow_new: GpuSlow | None = None
     util: UtilSamples | Absent = NOT_YET
     util_at: float = float("-inf")
+    use: tuple[ProcessUse, ...] | Absent = NOT_RECORDED
+    use_at: float = float("-inf")
     xids: tuple[Xid, ...] = ()
     window: tuple[GpuSample, ...] = ()
     """Samples of the last ``DUTY_S`` seconds, the latest last: counters over that time are the last less the first."""
@@ -81,10 +96,15 @@ def _step(track: Track, gpu: GpuSample, seconds: float) -> Track:
         util, util_at = gpu.util_samples, gpu.at
     elif gpu.at - util_at > UTIL_KEPT_S:
         util = gpu.util_samples
+    use, use_at = track.use, track.use_at
+    if isinstance(gpu.process_use, tuple):
+        use, use_at = gpu.process_use, gpu.at
+    elif gpu.process_use != NOT_RECORDED or gpu.at - use_at > UTIL_KEPT_S:
+        use = gpu.process_use
     window = (*track.window, gpu)
     while len(window) > 2 and gpu.at - window[1].at >= DUTY_S:
         window = window[1:]
-    return Track(loaded_s, old, new, util, util_at, track.xids, window)
+    return Track(loaded_s, old, new, util, util_at, use, use_at, track.xids, window)
 
 
 def lost_with_xids(section: GpuSection, tracks: Mapping[int, Track]) -> dict[str, Absent]:

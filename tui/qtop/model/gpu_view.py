@@ -21,6 +21,20 @@ class VramSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherProcess:
+    """A process on the GPU that is not the server's."""
+
+    pid: int
+    comm: str
+    """"" where /proc does not show it."""
+    kind: str
+    """"compute", "graphics" or "mps"."""
+    bytes: Reading[int]
+    sm: Reading[float]
+    """Share of the SMs' time that it took of late, 0–1."""
+
+
+@dataclass(frozen=True, slots=True)
 class GpuView:
     """One GPU over the last tick; shares are 0–1."""
 
@@ -106,3 +120,10 @@ class GpuView:
     duty_window: dict[str, Reading[float]] = field(default_factory=dict)
     """``duty`` over the last 30 s, or as long as qtop looks."""
     duty_window_s: float = 0.0
+    held: dict[str, Reading[float]] = field(default_factory=dict)
+    """Seconds of the last ten in which each limit (as in ``duty``, and "hw_slowdown") held the clock down: by the
+    driver's counters, else by the reason bits of neighbouring readings."""
+    others: tuple[OtherProcess, ...] | Absent = NOT_YET
+    """Processes on the GPU that are not the server's, the busiest and then the largest first."""
+    server_sm: Reading[float] = NOT_YET
+    """Share of the SMs' time that the server's processes took of late, 0–1; read only where others are there too."""

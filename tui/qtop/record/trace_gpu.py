@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qtop.record.trace_values import MISSING, integer, mapping, number
-from qtop.sample import NOT_RECORDED, Absent, Gpm, GpuProcess, GpuSample, GpuSection, Reading, Why
+from qtop.sample import NOT_RECORDED, Absent, Gpm, GpuProcess, GpuSample, GpuSection, ProcessUse, Reading, Why
 
 _INTEGERS = {
     "util": "util",
@@ -77,6 +77,7 @@ def gpu_sample(entry: Mapping[str, object], t: float, position: int) -> GpuSampl
         pcie_width=_integer(width),
         gpm=_gpm(entry.get("gpm")),
         processes=_processes(entry.get("procs")),
+        process_use=_process_use(entry.get("procutil")),
     )
 
 
@@ -128,4 +129,16 @@ def _processes(raw: object) -> tuple[GpuProcess, ...] | Absent:
             continue
         used = integer(row[1]) if len(row) > 1 else None
         found.append(GpuProcess(pid, _NO_BYTES if used is None or used < 0 else used))
+    return tuple(found)
+
+
+def _process_use(raw: object) -> tuple[ProcessUse, ...] | Absent:
+    """Rows [pid, SM %, …], as nvmlDeviceGetProcessUtilization gave them."""
+    if not isinstance(raw, list):
+        return NOT_RECORDED
+    found = []
+    for row in raw:
+        pid, sm = (integer(row[0]), number(row[1])) if isinstance(row, list) and len(row) > 1 else (None, None)
+        if pid is not None and sm is not None:
+            found.append(ProcessUse(pid, sm))
     return tuple(found)

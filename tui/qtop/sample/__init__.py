@@ -10,6 +10,7 @@ from qtop.sample.gpu import (
     GpuSlow,
     PcieBytes,
     PowerSamples,
+    ProcessUse,
     UtilSamples,
     Xid,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "PowerSamples",
     "Pressure",
     "ProcessSample",
+    "ProcessUse",
     "PromptEnds",
     "QuotaLevel",
     "Reading",

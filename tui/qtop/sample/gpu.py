@@ -31,6 +31,13 @@ class GpuProcess(msgspec.Struct, frozen=True, array_like=True):
     """Its name, "" where /proc does not show it."""
 
 
+class ProcessUse(msgspec.Struct, frozen=True, array_like=True):
+    """What one process did on the GPU's SMs of late, as the driver samples it: mean % since the reading before."""
+
+    pid: int
+    sm: float
+
+
 class UtilSamples(msgspec.Struct, frozen=True, tag="util_samples"):
     """Utilization as the driver samples it (about five times a second), evenly spaced from first to last."""
 
@@ -156,6 +163,8 @@ class GpuSample(msgspec.Struct, frozen=True, omit_defaults=True):
     power_samples: PowerSamples | Absent = NOT_RECORDED
     pcie_bytes: PcieBytes | Absent = NOT_RECORDED
     """Read only where GPM does not tell the rates."""
+    process_use: tuple[ProcessUse, ...] | Absent = NOT_RECORDED
+    """Those that did anything since the reading before; read every few ticks, and only where several processes are."""
 
 
 class GpuSection(msgspec.Struct, frozen=True, omit_defaults=True, tag="gpus"):
