@@ -213,6 +213,11 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("rules", "the rules, or the page of one")
     one.add_argument("rule", nargs="?", metavar="ID")
+    one = verb("guide", "the guide on Qwen3-4B claim by claim, checked on this machine")
+    one.add_argument("claim", nargs="?", metavar="ID", help="one claim in full, for example G6")
+    one.add_argument("--seconds", type=_seconds, default=5.0, metavar="N", help="how long to watch (default 5)")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
+    one.add_argument("--from", dest="source", metavar="FILE", help="check against the end of a recording instead")
     one = verb("demo", "start a small real server and watch it")
     one.add_argument("--headless", action="store_true", help="no terminal: print one JSON document")
     one.add_argument("--seconds", type=_seconds, default=20.0, metavar="N", help="how long, with --headless (20)")
@@ -283,6 +288,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs import look
 
         return {"snapshot": look.snapshot, "doctor": look.doctor, "rules": look.rules}[verb](args, settings)
+    if verb == "guide":
+        from qtop.verbs.guide import guide
+
+        return guide(args, settings)
     if verb == "record":
         from qtop.verbs.record import record
 

@@ -345,6 +345,11 @@ def redact_settings(
     return tuple(redactor.setting(one) for one in settings), reasons
 
 
+def redact_text(text: str) -> str:
+    """A line for a report: without secrets, the names of this host's users and its own."""
+    return Redactor([socket.gethostname()]).text(text)
+
+
 def local_names(timeout: float = 1.0) -> tuple[str, ...]:
     """The names of this host; a resolver that takes longer than ``timeout`` seconds is not waited for."""
     names = [socket.gethostname()]

@@ -1,0 +1,232 @@
+"""What a frame tells the checks: each thing asked for is there, or the check ends with why it is not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+from typing import TypeVar
+
+from qtop.diagnose.engine import Finding
+from qtop.diagnose.rule import State as RuleState
+from qtop.model.cpu import SchedView
+from qtop.model.engines import TABLES
+from qtop.model.frame import EngineView, Frame, GpuView, HostView
+from qtop.model.roofline import Shape, bandwidth_of, gpus_of_server, shape_of
+from qtop.model.vllm_defaults import Version, version_of
+from qtop.plan.budget import FLOPS, GIB, GUIDES_CARD, RESERVE_GIB, Card
+from qtop.sample import Absent, Reading, ServerInfo, Setting, Why
+
+T = TypeVar("T")
+PATIENT = 0.05
+"""Share of wall time that a thread waits for a CPU, below which it does not wait (healthy servers: 0.06 at most)."""
+LIKELY_RESERVE = (0.2 * GIB, 8 * GIB)
+
+
+class State(StrEnum):
+    """Whether a claim holds on this machine."""
+
+    HOLDS = "holds"
+    DOES_NOT_HOLD = "does_not_hold"
+    NOT_APPLICABLE = "not_applicable"
+    CANNOT_TELL = "cannot_tell"
+
+
+class Stop(Exception):
+    """The check ends here: what it needs is not there."""
+
+    def __init__(self, state: State, why: str, measured: str = "") -> None:
+        super().__init__(why)
+        self.state, self.why, self.measured = state, why, measured
+
+
+class Seen:
+    """One frame with its findings. What is asked for and absent ends the check with a ``Stop``."""
+
+    def __init__(self, frame: Frame, findings: tuple[Finding, ...] = ()) -> None:
+        self.frame, self.findings = frame, findings
+
+    @cached_property
+    def server(self) -> ServerInfo:
+        """The server."""
+        server = self.frame.server
+        if isinstance(server, Absent):
+            raise Stop(State.CANNOT_TELL, f"no server to look at ({server})")
+        return server
+
+    @cached_property
+    def vllm(self) -> ServerInfo:
+        """The server, which is a vLLM."""
+        if self.server.engine != "vllm":
+            raise Stop(State.NOT_APPLICABLE, f"this is about vLLM; the server here is {self.engine_name}")
+        return self.server
+
+    @property
+    def engine_name(self) -> str:
+        """The engine as people call it, with its version."""
+        server = self.server
+        table = TABLES.get(server.engine)
+        name = table.title if table is not None else "a server of unknown kind"
+        return name if isinstance(server.version, Absent) else f"{name} {server.version}"
+
+    @property
+    def version(self) -> Version | None:
+        """Of the vLLM; None where it does not tell."""
+        server = self.frame.server
+        if isinstance(server, Absent) or server.engine != "vllm" or isinstance(server.version, Absent):
+            return None
+        return version_of(server.version)
+
+    def since(self, *wanted: int) -> bool:
+        """Whether the vLLM is of this version or newer; without a vLLM that tells its version: the newest."""
+        version = self.version
+        return version is None or version >= (*wanted, 0, 0)[:3]
+
+    @cached_property
+    def engine(self) -> EngineView:
+        """The server's own numbers."""
+        if isinstance(self.frame.engine, Absent):
+            self.server  # noqa: B018 - without a server that is why
+            raise Stop(State.CANNOT_TELL, f"the server tells no numbers ({self.frame.engine})")
+        return self.frame.engine
+
+    @cached_property
+    def running(self) -> float:
+        """Requests that run, at least one."""
+        running = self.told(self.engine.running, "how many requests run")
+        if running <= 0:
+            raise Stop(State.CANNOT_TELL, "no request runs: this shows under load only", "idle")
+        return running
+
+    @cached_property
+    def gpus(self) -> tuple[GpuView, ...]:
+        """The GPUs of the server, else all; at least one."""
+        gpus = self.frame.gpus
+        if isinstance(gpus, Absent):
+            if gpus.why is Why.UNSUPPORTED:
+                raise Stop(State.NOT_APPLICABLE, "no GPU that NVML knows", "no GPU")
+            raise Stop(State.CANNOT_TELL, f"the GPU could not be read ({gpus})")
+        if not gpus:
+            raise Stop(State.NOT_APPLICABLE, "no GPU", "no GPU")
+        return gpus_of_server(gpus) or gpus
+
+    @property
+    def gpu(self) -> GpuView:
+        """The first of them."""
+        return self.gpus[0]
+
+    @cached_property
+    def gpu_name(self) -> str:
+        """Its name."""
+        return self.told(self.gpu.name, "the GPU's name")
+
+    @property
+    def is_guides_card(self) -> bool:
+        """Whether it is the guide's, an RTX 4090 D."""
+        return "4090 D" in self.gpu_name or "4090D" in self.gpu_name
+
+    @cached_property
+    def host(self) -> HostView:
+        """The host's CPUs and memory."""
+        if isinstance(self.frame.host, Absent):
+            raise Stop(State.CANNOT_TELL, f"the host could not be read ({self.frame.host})")
+        return self.frame.host
+
+    @cached_property
+    def sched(self) -> SchedView:
+        """The server's threads."""
+        if isinstance(self.frame.sched, Absent):
+            self.server  # noqa: B018 - without a server that is why
+            raise Stop(State.CANNOT_TELL, f"the server's threads could not be read ({self.frame.sched})")
+        return self.frame.sched
+
+    @cached_property
+    def wait(self) -> float:
+        """Share of wall time that the longest-waiting critical thread waits for a CPU, throttling left out."""
+        critical = self.sched.critical
+        if not critical:
+            raise Stop(State.CANNOT_TELL, "none of the server's threads is known to be critical")
+        return max(thread.contended for thread in critical)
+
+    def setting(self, name: str) -> Setting | None:
+        """A setting in force; None where nothing tells it."""
+        settings = self.frame.settings
+        return None if isinstance(settings, Absent) else settings.get(name)
+
+    def value(self, name: str) -> str:
+        """Its value, "" where nothing tells it."""
+        one = self.setting(name)
+        return one.value if one is not None else ""
+
+    def number(self, name: str) -> float | None:
+        """Its value as a number."""
+        settings = self.frame.settings
+        return None if isinstance(settings, Absent) else settings.number(name)
+
+    def told(self, reading: Reading[T], what: str) -> T:
+        """A reading that is there."""
+        if isinstance(reading, Absent):
+            raise Stop(State.CANNOT_TELL, f"{what} is not told ({reading})")
+        return reading
+
+    @cached_property
+    def shape(self) -> Shape | None:
+        """Bytes of the model's weights and of its cache a token; None for a model whose shape is not known."""
+        server = self.frame.server
+        if isinstance(server, Absent) or isinstance(server.model, Absent):
+            return None
+        shape = shape_of(server.model)
+        if shape is None or not self.value("kv_cache_dtype").lower().startswith("fp8"):
+            return shape
+        return Shape(shape.weights, shape.kv_token / 2)
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the weights are known not to be in 16 bits."""
+        return self.value("quantization").lower() not in ("", "none", "auto", "off")
+
+    @cached_property
+    def card(self) -> Card:
+        """The GPUs that one copy of the model is spread over; the guide's own where there is none."""
+        try:
+            gpus = self.gpus
+        except Stop:
+            return GUIDES_CARD
+        spread = int((self.number("tensor_parallel_size") or 1) * (self.number("pipeline_parallel_size") or 1))
+        gpus = gpus[: max(1, min(spread, len(gpus)))]
+        total, bandwidth = 0.0, 0.0
+        for gpu in gpus:
+            if isinstance(gpu.mem_total, Absent):
+                return GUIDES_CARD
+            total += gpu.mem_total - (0 if isinstance(gpu.vram, Absent) else gpu.vram.reserved)
+            bandwidth += bandwidth_of(gpu) or 0.0
+        name = gpus[0].name if isinstance(gpus[0].name, str) else "this GPU"
+        speed = next((speed for part, speed in FLOPS.items() if part in name), None)
+        many = f"{len(gpus)} × {name}" if len(gpus) > 1 else name
+        return Card(many, total, bandwidth or None, speed and speed * len(gpus), len(gpus))
+
+    @cached_property
+    def reserve(self) -> tuple[float, float, bool]:
+        """Bytes beside weights and cache, at least and at most, and whether that is this server's own: its memory ×
+        utilization, less weights and cache."""
+        low, high = (gib * GIB * self.card.count for gib in RESERVE_GIB)
+        tokens, utilization, shape = self.frame.kv_tokens, self.number("gpu_memory_utilization"), self.shape
+        if (
+            self.version is not None
+            and self.card.real
+            and shape is not None
+            and utilization is not None
+            and not isinstance(tokens, Absent)
+            and not self.is_quantised
+            and self.number("kv_cache_memory_bytes") is None
+            and self.number("num_gpu_blocks_override") is None
+            and (isinstance(self.frame.engine, Absent) or len(self.frame.engine.engines) <= 1)
+        ):
+            rest = self.card.total * utilization - shape.weights - tokens * shape.kv_token
+            if LIKELY_RESERVE[0] * self.card.count <= rest <= LIKELY_RESERVE[1] * self.card.count:
+                return rest, rest, True
+        return low, high, False
+
+    def firing(self, *rules: str) -> Finding | None:
+        """The first of these rules that fires."""
+        firing = {one.rule: one for one in self.findings if one.state is RuleState.FIRING}
+        return next((firing[rule] for rule in rules if rule in firing), None)

@@ -1,0 +1,256 @@
+"""Section 2.2: three ways to spend the memory, each reckoned for the GPU that is here. G8 to G11."""
+
+from __future__ import annotations
+
+import math
+
+from qtop.guide.claim import Checked, Claim, Known, elsewhere, untold, wrong
+from qtop.guide.seen import Seen, Stop
+from qtop.plan.budget import (
+    BF16,
+    FORMS,
+    FP8,
+    FP8_FP8,
+    GIB,
+    INT4_FP8,
+    LONGEST,
+    Card,
+    Form,
+    batch_for,
+    decode_tok_s,
+    footprint,
+    pool,
+    prefill_s,
+)
+from qtop.units import number
+
+SECTION = "2.2 Three ways to spend the VRAM"
+LIGHT_TOKENS, LIGHT_STREAMS = 32_768, 4
+"""Of tier 1: tokens in all that its requests may hold, requests at once."""
+ANSWER, PROMPT = 1_024, 1_024
+"""Of tier 2: the guide's tokens of an answer, and a prompt as long."""
+GUIDE_BATCH, GUIDE_RATE = 4, 8.2
+GUIDE_GIB, GUIDE_SECONDS = 14.3, 4.7
+"""Of tier 1 and tier 3."""
+MOST = 0.92
+"""Of the memory that a server may be given where nothing else needs any."""
+
+
+def _for(seen: Seen, card: Card) -> str:
+    """What the arithmetic is of."""
+    low, high, own = seen.reserve
+    shape = "" if seen.shape is not None else ", for Qwen3-4B, which is not the model here"
+    where = card.name if card.real else f"the guide's {card.name}, as no GPU is here"
+    beside = f"{low / GIB:.1f} GiB" if own else f"{low / GIB:.1f}–{high / GIB:.1f} GiB"
+    told = "as this server has it" if own else "assumed"
+    return f"for {where}, {card.total / GIB:.1f} GiB{shape}; context, activations and graphs {beside} ({told})"
+
+
+def _span(low: float, high: float, unit: str) -> str:
+    """Two bounds, as one figure where they say the same."""
+    return f"{high:.1f} {unit}" if high - low < 0.05 else f"{low:.1f}–{high:.1f} {unit}"
+
+
+def _answer(
+    seen: Seen, card: Card, measured: str, note: str, worked: list[str], action: str, proven: bool = False
+) -> Checked:
+    """A running vLLM of known version shows that the flags are none of its; ``proven``: the arithmetic of the card that
+    is here alone shows the claim to be wrong."""
+    reckoned = f"reckoned {_for(seen, card)}"
+    try:
+        server = seen.vllm
+    except Stop as stop:
+        return Checked(stop.state, measured, f"{stop.why}; {reckoned}", tuple(worked), action)
+    if seen.version is None:
+        told = note.format(version="any vLLM")
+        return (wrong if proven else untold)(
+            measured, f"this vLLM does not tell its version; {told}; {reckoned}", tuple(worked), action
+        )
+    return wrong(measured, f"{note.format(version=f'vLLM {server.version}')}; {reckoned}", tuple(worked), action)
+
+
+def _flags(form: Form, *more: str) -> str:
+    """A configuration as a person would type it."""
+    text = "`" + " ".join(part for part in (form.flags, *more) if part) + "`"
+    if form.checkpoint:
+        return f"At a restart, with {form.checkpoint}: {text}"
+    return f"At a restart, on the bf16 checkpoint: {text}" if form is not BF16 else f"At a restart: {text}"
+
+
+def _g8(seen: Seen) -> Checked:
+    card = seen.card
+    low, high, _ = seen.reserve
+    form = next(
+        (one for one in (FP8, FP8_FP8, INT4_FP8) if footprint(one, LIGHT_TOKENS, high) <= MOST * card.total), INT4_FP8
+    )
+    least, most = (footprint(form, LIGHT_TOKENS, reserve) for reserve in (low, high))
+    cache = LIGHT_TOKENS * form.kv_token
+    worked = [
+        f"{form.name}: weights {form.weights / GIB:.1f} GiB + {LIGHT_TOKENS // 1024}K tokens of cache "
+        f"{cache / GIB:.1f} GiB + the rest = {_span(least / GIB, most / GIB, 'GiB')}",
+    ]
+    if card.bandwidth is not None:
+        slow = decode_tok_s(card.bandwidth, form, 1, 8_192)
+        worked.append(
+            f"one request with 8K of context: at most {slow:.0f} tokens a second, "
+            f"{decode_tok_s(card.bandwidth, BF16, 1, 8_192):.0f} with bf16 weights"
+        )
+    limit = (
+        f"--kv-cache-memory-bytes {cache:.0f}"
+        if seen.since(0, 11)
+        else f"--gpu-memory-utilization {min(0.95, math.ceil(most / card.total * 100) / 100):g}"
+    )
+    action = _flags(form, f"--max-model-len {LIGHT_TOKENS}", f"--max-num-seqs {LIGHT_STREAMS}", limit)
+    if most > MOST * card.total:
+        action = f"This tier does not fit into {card.total / GIB:.1f} GiB: shorten `--max-model-len`."
+    return _answer(
+        seen,
+        card,
+        f"{_span(least / GIB, most / GIB, 'GiB')} do for it, not {GUIDE_GIB}",
+        "neither is a flag of {version}, and no offload is needed for this",
+        worked,
+        action,
+    )
+
+
+def _g9(seen: Seen) -> Checked:
+    card = seen.card
+    low, high, _ = seen.reserve
+    need = GUIDE_RATE * ANSWER
+    mean = PROMPT + ANSWER / 2
+    util = seen.number("gpu_memory_utilization") if card.real else None
+    util = util if util is not None and 0 < util <= 1 else (0.92 if seen.since(0, 20) else 0.9)
+    tokens = [pool(card, util, FP8, reserve) / FP8.kv_token for reserve in (high, low)]
+    fit = int(tokens[0] // (PROMPT + ANSWER))
+    worked = [
+        f"{FP8.name} at utilization {util:g}: {number(round(tokens[0], -3))} tokens of cache or more, so {fit} "
+        f"requests of {PROMPT + ANSWER} tokens at once",
+        f"{GUIDE_RATE} requests a second of {ANSWER} tokens are {number(round(need))} tokens a second",
+    ]
+    proven = False
+    measured = f"room for {fit} requests of {PROMPT + ANSWER} tokens at once"
+    if card.bandwidth is not None:
+        bound = decode_tok_s(card.bandwidth, FP8, GUIDE_BATCH, mean)
+        batch = batch_for(card.bandwidth, FP8, need, mean)
+        enough = "no number of requests at once" if batch is None else f"{math.ceil(batch)} requests at once or more"
+        worked.append(
+            f"{GUIDE_BATCH} at once: at most {number(round(bound))} tokens a second, {bound / ANSWER:.1f} requests; "
+            f"for {GUIDE_RATE}, {enough} by the memory's bandwidth"
+        )
+        proven = card.real and bound < need
+        measured = f"at batch {GUIDE_BATCH} at most {bound / ANSWER:.1f} req/s"
+        measured += f", not {GUIDE_RATE}" if bound < need else ""
+    streams = max(1, min(256, fit))
+    action = _flags(FP8, f"--gpu-memory-utilization {util:g}", f"--max-num-seqs {streams}")
+    if fit < 1:
+        action = "Not one such request fits: take 4-bit weights or shorter contexts."
+    return _answer(
+        seen,
+        card,
+        measured,
+        "--load-in-8bit is no flag of {version}, and paging no switch: the cache is always paged, and on the GPU",
+        worked,
+        f"{action}; the cache stays on the GPU and prefix caching on, as they are by default.",
+        proven,
+    )
+
+
+def _g10(seen: Seen) -> Checked:
+    card = seen.card
+    low, high, _ = seen.reserve
+    worked, chosen, largest = [], None, (0.0, BF16)
+    for form in FORMS:
+        sure, best = (pool(card, MOST, form, reserve) / form.kv_token for reserve in (high, low))
+        fits = "fits" if sure >= LONGEST else "may fit" if best >= LONGEST else "does not fit"
+        worked.append(
+            f"{form.name}: 256K take {LONGEST * form.kv_token / GIB:.1f} GiB, there are "
+            f"{_span(sure * form.kv_token / GIB, best * form.kv_token / GIB, 'GiB')} at {MOST:g}: {fits}"
+        )
+        chosen = form if chosen is None and sure >= LONGEST else chosen
+        largest = max(largest, (sure, form), key=lambda one: one[0])
+    seconds = prefill_s(card, LONGEST)
+    if seconds is not None:
+        worked.append(f"reading 256K tokens takes {seconds:.0f} s of arithmetic or more; 4.7 s are about 30K tokens")
+    if chosen is not None:
+        length = f"--max-model-len {LONGEST}"
+        measured = f"256K fits ({chosen.short})"
+    else:
+        length = "--max-model-len " + ("auto" if seen.since(0, 14) else str(int(largest[0] * 0.95) // 1024 * 1024))
+        chosen = largest[1]
+        measured = f"256K may not fit; {int(largest[0] / 1024)}K does ({chosen.short})"
+    action = _flags(chosen, length, f"--gpu-memory-utilization {MOST:g}", "--max-num-seqs 1")
+    return _answer(
+        seen,
+        card,
+        measured,
+        "no flag of {version} sets a sliding window, and the model's configuration has none",
+        worked,
+        action,
+        card.real and seconds is not None and seconds > GUIDE_SECONDS,
+    )
+
+
+def _g11(seen: Seen) -> Checked:
+    server = seen.vllm
+    held = seen.value("quantization")
+    measured = f"quantization {held}" if held else ""
+    if seen.version is not None and seen.since(0, 28):
+        return elsewhere(measured or "no bitsandbytes", f"vLLM {server.version} has no bitsandbytes", action="")
+    if held and held.lower() != "bitsandbytes":
+        return elsewhere(measured, "no bitsandbytes here", action="")
+    if not held:
+        return untold("", "how the weights are quantised is not told")
+    return untold(measured, "only answers would show it, and qtop reads none of your requests'")
+
+
+CLAIMS = (
+    Claim(
+        "G8",
+        SECTION,
+        "tier 1: one user, 4-bit",
+        "One user now and then: 4-bit weights by `--load-in-4bit --quantize bitsandbytes`, the KV cache offloaded to "
+        "the CPU; 14.3 GB, first token within 220 ms.",
+        "Neither flag ever existed in vLLM: it ends with `unrecognized arguments`. bitsandbytes left it at 0.28, GGUF "
+        "at 0.24. What there is: checkpoints in AWQ, GPTQ or compressed-tensors, and `--quantization fp8` at the "
+        "start. Offloading (`--kv-offloading-size`) keeps old prefixes; it does not make running requests smaller.",
+        (Known.TESTED, Known.SOURCE, Known.COMPUTED),
+        _g8,
+        rules=("QT401", "QT409", "QT407"),
+    ),
+    Claim(
+        "G9",
+        SECTION,
+        "tier 2: several users, 8-bit",
+        "Several users: 8-bit weights by `--load-in-8bit`, PagedAttention switched on, the cache on the GPU; batch 4, "
+        "1 024 new tokens, 19.6 GB, P95 310 ms, 8.2 requests a second.",
+        "Paging cannot be switched off or on. 8.2 requests a second at batch 4 leave each 0.49 s: with 1 024 tokens "
+        "that is some 2 100 tokens a second for one request, nine times what the memory of a 4090 allows with 8-bit "
+        "weights. More requests at once reach more tokens a second, not faster ones.",
+        (Known.SOURCE, Known.COMPUTED),
+        _g9,
+        rules=("QT301", "QT408"),
+    ),
+    Claim(
+        "G10",
+        SECTION,
+        "tier 3: 256K, sliding window",
+        "Long documents: 4-bit weights, 256K of context with `sliding_window=8K`, parts cut by hand, states kept by "
+        "the CPU; at most 17.8 GB, 32 pages in 4.7 s.",
+        "There is no such flag, and Qwen3 has no sliding window. 256K of cache are 36.0 GiB in bf16, 18.0 in fp8, "
+        "whatever the weights. On a 4090 D the arithmetic of reading 256K takes 151 s; 4.7 s are enough for about 30K.",
+        (Known.SOURCE, Known.COMPUTED),
+        _g10,
+        rules=("QT402",),
+    ),
+    Claim(
+        "G11",
+        SECTION,
+        "4-bit spoils math symbols",
+        "bitsandbytes in 4 bits makes Qwen3 garble symbols such as ∑ and ∫; 8 bits do not.",
+        "No report of it was found, and each of these symbols is one token of Qwen's vocabulary, so nothing is pieced "
+        "together from bytes. 4-bit weights cost some quality in general.",
+        (Known.MEASURED, Known.UNSOURCED),
+        _g11,
+        "`qtop probe --prompt 'Repeat exactly: ∑∫√≤∞'` shows its answer; where two of three differ, take fp8 or bf16.",
+    ),
+)
