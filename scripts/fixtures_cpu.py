@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the recordings of the rules about CPUs, scheduling and the host: QT203 to QT209, QT601 to QT605.
 
-fixtures_cpu.py [ID…]       all of them, or these
+fixtures_cpu.py [ID[/fires|/quiet]…]       all of them, or these
 Real where this machine can do it: a real llama.cpp under real masks, busy loops, memory limits and swap (root, a v1
 memory controller beside a v2 tree). What it cannot do (steal, NUMA nodes, governors, memory modules, GPUs) stands in a
 tree of files that the real collectors read instead of /proc, /sys and /run: those say "stub".
@@ -50,7 +50,7 @@ def qt205(out: Path, fires: bool, folder: Path) -> None:
 
 def qt206(out: Path, fires: bool, _folder: Path) -> None:
     """Busy loops beside it."""
-    with llamacpp("1") as server, ExitStack() as stack:
+    with llamacpp("1" if fires else "") as server, ExitStack() as stack:
         if fires:
             stack.enter_context(loops(3, 1))
         else:
@@ -100,8 +100,9 @@ def make(only: Iterable[str] = ()) -> None:
     import fixtures_memory
 
     makers = {**MAKERS, **fixtures_memory.MAKERS}
-    for rule in only or makers:
-        for name in ("fires", "quiet"):
+    for one in only or makers:
+        rule, _, which = one.partition("/")
+        for name in (which,) if which else ("fires", "quiet"):
             with tempfile.TemporaryDirectory(prefix="qtop-fixture-") as folder:
                 makers[rule](OUT / f"{rule}/{name}.qtop", name == "fires", Path(folder))
 

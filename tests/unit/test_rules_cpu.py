@@ -85,10 +85,11 @@ def engine(**changes: Any) -> EngineView:
 
 
 def gpu(index: int = 0, **changes: Any) -> GpuView:
-    names = GpuView.__dataclass_fields__
-    one = GpuView(**dict.fromkeys(list(names)[:19], NOT_YET))
+    needed: dict[str, Any] = dict.fromkeys(list(GpuView.__dataclass_fields__)[:19], NOT_YET)
+    one = GpuView(**needed)
     held = VramSplit(60 << 30, 0, 1 << 30, 0)
-    return replace(one, **{"index": index, "vram": held, "numa_node": 0, "local_cpus": "0-7"} | changes)
+    given: dict[str, Any] = {"index": index, "vram": held, "numa_node": 0, "local_cpus": "0-7"}
+    return replace(one, **(given | changes))
 
 
 def fall(frontend: float, trusted: bool = True) -> Waterfall:
