@@ -65,7 +65,7 @@ class Load:
         self._same, self._text, self._stop = same, text, threading.Event()
         self._open: list[http.client.HTTPConnection] = []
         self._threads = [
-            threading.Thread(target=self._client, args=(models[number % len(models)], number), daemon=True)
+            threading.Thread(target=self._client, args=(models[number % len(models)],), daemon=True)
             for number in range(clients)
         ]
 
@@ -83,8 +83,8 @@ class Load:
         for thread in self._threads:
             thread.join(10)
 
-    def _client(self, model: str, seed: int) -> None:
-        rng = random.Random(0 if self._same else seed + 1)
+    def _client(self, model: str) -> None:
+        rng = random.Random(0) if self._same else random.Random()
         prompt = self._ids(rng)
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
         self._open.append(connection)
@@ -233,25 +233,16 @@ def kv() -> None:
 
 
 def front() -> None:
-    """QT309: clients that have long texts tokenized, and so hold up the one thread that does it. QT305: EngineCore is
-    stopped under load."""
+    """QT306. QT305: EngineCore is stopped under load. QT309: clients that have long texts tokenized hold up the one
+    thread that does it."""
     with vllm() as server:
         port, url = server.port, server.url
         warm(port)
 
-        def short() -> Load:
-            return Load(port, 1, 10, 20, pause=0.4, text=True)
-
-        take("QT309", "quiet", url, 42, f"{CPU}, one client with short texts", short)
-        with Load(port, 12, 1200, 0, path="/tokenize", text=True):
-            take(
-                "QT309",
-                "fires",
-                url,
-                44,
-                f"{CPU}, one client with short texts, 12 that have long ones tokenized",
-                short,
-            )
+        take("QT306", "fires", url, 32, f"{CPU}, a client with prompts of 1 000 tokens that have nothing in common",
+             lambda: Load(port, 1, 1000, 10, pause=0.2))  # fmt: skip
+        take("QT306", "quiet", url, 32, f"{CPU}, a client that sends the same prompt of 1 000 tokens",
+             lambda: Load(port, 1, 1000, 10, pause=0.2, same=True))  # fmt: skip
         take("QT305", "quiet", url, 16, f"{CPU}, one client now and then", lambda: light(port), apart=False)
         stopped = engine_core(server.pid)
         try:
@@ -260,6 +251,14 @@ def front() -> None:
                      lambda: Load(port, 5, 100, 170), tries=1, apart=False)  # fmt: skip
         finally:
             _signal(stopped, signal.SIGCONT)
+
+        def short() -> Load:
+            return Load(port, 1, 10, 20, pause=0.4, text=True)
+
+        take("QT309", "quiet", url, 42, f"{CPU}, one client with short texts", short)
+        note = f"{CPU}, one client with short texts, 12 that have long ones tokenized"
+        with Load(port, 12, 1200, 0, path="/tokenize", text=True):
+            take("QT309", "fires", url, 44, note, short)
 
 
 def lora() -> None:
@@ -299,7 +298,7 @@ for name in sys.argv[2:]:
 
 
 def prefill() -> None:
-    """QT304, QT306, QT308: few tokens a step, a limit to the queue."""
+    """QT304, QT308: few tokens a step, a limit to the queue."""
     words = ("--max-num-batched-tokens", "128", "--max-num-seqs", "64", "--max-num-queued-reqs", "12")
     with vllm(*words) as server:
         port, url = server.port, server.url
@@ -311,10 +310,6 @@ def prefill() -> None:
         take("QT304", "quiet", url, 16, f"{CPU}, one client now and then", lambda: light(port))
         take("QT304", "fires", url, 36, f"{CPU}, --max-num-batched-tokens 128, 8 clients with prompts of 1 500 tokens",
              lambda: Load(port, 8, 1500, 4), apart=False)  # fmt: skip
-        take("QT306", "fires", url, 26, f"{CPU}, a client with prompts of 1 000 tokens that have nothing in common",
-             lambda: Load(port, 1, 1000, 10, pause=0.5))  # fmt: skip
-        take("QT306", "quiet", url, 26, f"{CPU}, a client that sends the same prompt of 1 000 tokens",
-             lambda: Load(port, 1, 1000, 10, pause=0.5, same=True))  # fmt: skip
 
 
 def llamacpp() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.fakes.proctree import ProcTree
 
+from qtop.collect.procs import ProcsCollector
 from qtop.diagnose.engine import Finding, Tracker
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Answer, CannotTell, NotApplicable, Observed, Severity, State
@@ -18,9 +21,22 @@ from qtop.model.cpu import SchedView, ThreadView
 from qtop.model.derive import Deriver
 from qtop.model.engines import TABLES, engine_view
 from qtop.model.frame import EngineView, Frame, GpuView, Stage, Waterfall
+from qtop.model.sched import sched_view
 from qtop.model.serving import LoraView, RankView
 from qtop.model.settings import SettingsView
-from qtop.sample import NOT_RECORDED, NOT_YET, Absent, EngineSample, Sample, ServerInfo, Setting, Why
+from qtop.sample import (
+    NOT_RECORDED,
+    NOT_YET,
+    Absent,
+    EngineSample,
+    HostSample,
+    Sample,
+    ServerInfo,
+    ServerProcs,
+    Setting,
+    Why,
+    unanswered,
+)
 
 NO = Absent(Why.UNSUPPORTED, "not told")
 SERVER = ServerInfo(url="http://127.0.0.1:8000", engine="vllm", version="0.32.0", pid=100, max_running=16)
@@ -540,3 +556,27 @@ def test_words_are_made_only_when_read() -> None:
             assert answer._told is None
             asked.append(real(answer).headline)
     assert asked
+
+
+def test_a_process_that_a_signal_stopped_is_seen_in_its_stat(tmp_path: Path) -> None:
+    tree, states, views = ProcTree(tmp_path), ("S", "T", "t", "R"), []
+    host = HostSample(at=1.0, cpus={}, tasks=NOT_RECORDED)
+    old: ServerProcs | None = None
+    for state in states:
+        tree.process(10, "VLLM::EngineCor", state=state)
+        new = ProcsCollector(lambda: [10], tree.root).read()
+        assert isinstance(new, ServerProcs)
+        if old is not None:
+            view = sched_view(old, new, "vllm", (host, host))
+            assert isinstance(view, SchedView)
+            views.append(view.stopped)
+        old = new
+    stopped = ("VLLM::EngineCor (pid 10)",)
+    assert views == [stopped, stopped, ()]
+
+
+def test_silence_is_told_from_a_bad_answer() -> None:
+    assert unanswered(HUNG) and unanswered(Absent(Why.LOST, "nothing listens there"))
+    assert not unanswered(Absent(Why.FAILED, "127.0.0.1:8000 does not answer in HTTP: is it another service?"))
+    assert not unanswered(Absent(Why.FAILED, "/metrics was not complete after 4 s"))
+    assert not unanswered(Absent(Why.STALE, "metrics: no reading for 5 s"))
