@@ -62,7 +62,8 @@ def _g18(seen: Seen) -> Checked:
         return untold(measured, "how many requests run is not told")
     note = f"{number(running)} running; {worst.comm} may use the CPUs {worst.allowed or '?'}"
     if wait >= WAITS:
-        return holds(measured, f"it is late, but for want of a CPU, not of more cores for itself; {note}")
+        late_for = f"it is late for want of a CPU that others use; {note}"
+        return (holds if running > CROWD else wrong)(measured, late_for)
     if running <= CROWD:
         return untold(measured, f"{number(running)} run, the claim begins above {CROWD}", action="")
     return wrong(measured, note, action="")

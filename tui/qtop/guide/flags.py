@@ -49,9 +49,9 @@ def _g12b(seen: Seen) -> Checked:
         span = f"{most / GIB:.1f}" if most - least < 0.05 * GIB else f"{least / GIB:.1f}–{most / GIB:.1f}"
         rows.append(f"utilization {share:g}: {span} GiB of cache, 256K in bf16 take {need / GIB:.1f}: {fits}")
     at = pool(card, 0.85, BF16, high)
-    measured = f"{at / GIB:.1f} GiB of cache at 0.85, {need / GIB:.1f} needed"
+    measured = seen.on_card(f"{at / GIB:.1f} GiB of cache at 0.85; needs {need / GIB:.1f}")
     if not card.real:
-        return untold(measured, f"no GPU here: reckoned for the guide's {card.name}", tuple(rows))
+        return untold(measured, f"no GPU here: reckoned for the guide's {card.name}", tuple(rows), "")
     return wrong(measured, "the higher of the two has more room, never less", tuple(rows), None if at < need else "")
 
 
@@ -143,7 +143,7 @@ CLAIMS = (
         SECTION,
         "context must be set to 262144",
         "Without `--max-model-len 262144` prompts are cut off.",
-        "The default is the model's own length, 262 144 here. A prompt that is too long is answered with HTTP 400, "
+        "The default is the model's own length, 262144 here. A prompt that is too long is answered with HTTP 400, "
         "never cut. `auto` takes the largest that the cache holds.",
         (Known.SOURCE, Known.TESTED),
         _g13,
@@ -155,7 +155,7 @@ CLAIMS = (
         "chunked prefill must be on",
         "`--enable-chunked-prefill` has to be given, against the peak of long prompts.",
         "It is on by default in the V1 engine, the only one since 0.12. What there is to turn: "
-        "`--max-num-batched-tokens`, 2 048 below 70 GiB of memory and 8 192 from there: lower for even gaps between "
+        "`--max-num-batched-tokens`, 2048 below 70 GiB of memory and 8192 from there: lower for even gaps between "
         "tokens, higher for an early first one.",
         (Known.SOURCE,),
         _g14,

@@ -177,9 +177,9 @@ CLAIMS = (
     Claim(
         "G1",
         SECTION,
-        "1 152 tensor cores",
-        "The RTX 4090 D has 24 GB and 1 152 tensor cores.",
-        "It has 114 multiprocessors, 14 592 CUDA cores and 456 tensor cores, 72 MB of L2 cache and a limit of 425 W. "
+        "1152 tensor cores",
+        "The RTX 4090 D has 24 GB and 1152 tensor cores.",
+        "It has 114 multiprocessors, 14592 CUDA cores and 456 tensor cores, 72 MB of L2 cache and a limit of 425 W. "
         "The driver spells it `NVIDIA GeForce RTX 4090 D`; cards rebuilt to 48 GB exist, so qtop reads the memory and "
         "never takes it from the name.",
         (Known.DOCUMENTED,),
@@ -190,7 +190,7 @@ CLAIMS = (
         SECTION,
         "the 4090D's memory is slower",
         "The 4090 D reads its memory at 1 TB/s, the 4090 at 1.2 TB/s.",
-        "Both have a bus of 384 bits at 21 Gbit/s: 1 008 GB/s each. qtop takes 2 × the highest memory clock × the bus "
+        "Both have a bus of 384 bits at 21 Gbit/s: 1008 GB/s each. qtop takes 2 × the highest memory clock × the bus "
         "width from the driver.",
         (Known.DOCUMENTED, Known.COMPUTED),
         _g2,

@@ -103,7 +103,7 @@ CLAIMS = (
         "strip punctuation",
         "Answers that stall for seconds: the tokenizer chokes on full-width punctuation; strip it by a regular "
         "expression.",
-        "1 000 full-width characters take 1.0 ms, 0.7 ms without. The expression turns `if (a[i] <= b) { x += 1; }` "
+        "1000 full-width characters take 1.0 ms, 0.7 ms without. The expression turns `if (a[i] <= b) { x += 1; }` "
         "into `if  a i     b    x    1;`: it destroys code and formulas. Answers stall from preemption, a long prompt "
         "in the batch, a throttled GPU or CPU, or in the client.",
         (Known.MEASURED,),
@@ -117,7 +117,7 @@ CLAIMS = (
         "max-num-seqs 256 to 512",
         "Requests that take over 5 s with many users: `--max-num-seqs` from 256 to 512 and 12 cores bring P99 from 5.2 "
         "to 0.9 s.",
-        "256 is the default below 70 GiB of memory, 1 024 from there (not on an A100). More helps where as many run as "
+        "256 is the default below 70 GiB of memory, 1024 from there (not on an A100). More helps where as many run as "
         "may, others wait and the cache has room. With a full cache it adds preemption.",
         (Known.SOURCE,),
         _g34,

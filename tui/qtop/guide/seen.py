@@ -57,7 +57,7 @@ class Seen:
     def vllm(self) -> ServerInfo:
         """The server, which is a vLLM."""
         if self.server.engine != "vllm":
-            raise Stop(State.NOT_APPLICABLE, f"this is about vLLM; the server here is {self.engine_name}")
+            raise Stop(State.NOT_APPLICABLE, f"about vLLM; this is {self.engine_name}")
         return self.server
 
     @property
@@ -203,6 +203,10 @@ class Seen:
         speed = next((speed for part, speed in FLOPS.items() if part in name), None)
         many = f"{len(gpus)} × {name}" if len(gpus) > 1 else name
         return Card(many, total, bandwidth or None, speed and speed * len(gpus), len(gpus))
+
+    def on_card(self, text: str) -> str:
+        """A figure that was reckoned, with a word where it is for the guide's card and not for one that is here."""
+        return text if self.card.real else f"guide's card: {text}"
 
     @cached_property
     def reserve(self) -> tuple[float, float, bool]:

@@ -146,14 +146,14 @@ def _g31b(seen: Seen) -> Checked:
     worked: list[str] = []
     if card.bandwidth is not None and not seen.is_quantised:
         floor = TOKENS / decode_tok_s(card.bandwidth, BF16, 1, 0) * 1000.0
+        here = card.name if card.real else f"the guide's {card.name}"
         worked = [
-            f"{card.name}{'' if card.real else ' (the guide’s; no GPU here)'}: {card.bandwidth / 1e9:.0f} GB/s read "
-            f"the bf16 weights {card.bandwidth / BF16.weights:.0f} times a second, so {TOKENS} tokens take "
-            f"{floor / 1000:.2f} s or more",
+            f"{here}: {card.bandwidth / 1e9:.0f} GB/s read the bf16 weights {card.bandwidth / BF16.weights:.0f} times "
+            f"a second, so {TOKENS} tokens take {floor / 1000:.2f} s or more",
         ]
     latency = seen.frame.latency
     if isinstance(latency, Absent) or isinstance(latency.ttft, Absent) or isinstance(latency.itl, Absent):
-        measured = "no latencies" if floor is None else f"{TOKENS} tokens take {floor / 1000:.2f} s at least"
+        measured = "no latencies" if floor is None else seen.on_card(f"{TOKENS} tokens take ≥ {floor / 1000:.2f} s")
         if floor is not None and floor > E2E_MS and card.real and seen.shape is not None:
             return wrong(measured, "impossible in bf16 on this GPU", tuple(worked))
         return untold(measured, "no request finished while qtop looked", tuple(worked))

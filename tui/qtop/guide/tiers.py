@@ -39,11 +39,12 @@ MOST = 0.92
 def _for(seen: Seen, card: Card) -> str:
     """What the arithmetic is of."""
     low, high, own = seen.reserve
-    shape = "" if seen.shape is not None else ", for Qwen3-4B, which is not the model here"
-    where = card.name if card.real else f"the guide's {card.name}, as no GPU is here"
-    beside = f"{low / GIB:.1f} GiB" if own else f"{low / GIB:.1f}–{high / GIB:.1f} GiB"
+    shape = "Qwen3-4B" if seen.shape is not None else "Qwen3-4B (not the model here)"
     told = "as this server has it" if own else "assumed"
-    return f"for {where}, {card.total / GIB:.1f} GiB{shape}; context, activations and graphs {beside} ({told})"
+    return (
+        f"{shape} on {card.name}, {card.total / GIB:.1f} GiB; context, activations and graphs "
+        f"{_span(low / GIB, high / GIB, 'GiB')}, {told}"
+    )
 
 
 def _span(low: float, high: float, unit: str) -> str:
@@ -56,17 +57,16 @@ def _answer(
 ) -> Checked:
     """A running vLLM of known version shows that the flags are none of its; ``proven``: the arithmetic of the card that
     is here alone shows the claim to be wrong."""
-    reckoned = f"reckoned {_for(seen, card)}"
+    lines, measured = (_for(seen, card), *worked), seen.on_card(measured)
+    reckoned = "" if card.real else f"; no GPU here: reckoned for the guide's {card.name}"
     try:
         server = seen.vllm
     except Stop as stop:
-        return Checked(stop.state, measured, f"{stop.why}; {reckoned}", tuple(worked), action)
+        return Checked(stop.state, measured, f"{stop.why}{reckoned}", lines, action)
     if seen.version is None:
-        told = note.format(version="any vLLM")
-        return (wrong if proven else untold)(
-            measured, f"this vLLM does not tell its version; {told}; {reckoned}", tuple(worked), action
-        )
-    return wrong(measured, f"{note.format(version=f'vLLM {server.version}')}; {reckoned}", tuple(worked), action)
+        told = f"this vLLM does not tell its version; {note.format(version='any vLLM')}{reckoned}"
+        return (wrong if proven else untold)(measured, told, lines, action)
+    return wrong(measured, note.format(version=f"vLLM {server.version}") + reckoned, lines, action)
 
 
 def _flags(form: Form, *more: str) -> str:
@@ -106,7 +106,7 @@ def _g8(seen: Seen) -> Checked:
     return _answer(
         seen,
         card,
-        f"{_span(least / GIB, most / GIB, 'GiB')} do for it, not {GUIDE_GIB}",
+        f"{_span(least / GIB, most / GIB, 'GiB')} do for it, not {GUIDE_GIB} GB",
         "neither is a flag of {version}, and no offload is needed for this",
         worked,
         action,
@@ -222,9 +222,9 @@ CLAIMS = (
         SECTION,
         "tier 2: several users, 8-bit",
         "Several users: 8-bit weights by `--load-in-8bit`, PagedAttention switched on, the cache on the GPU; batch 4, "
-        "1 024 new tokens, 19.6 GB, P95 310 ms, 8.2 requests a second.",
-        "Paging cannot be switched off or on. 8.2 requests a second at batch 4 leave each 0.49 s: with 1 024 tokens "
-        "that is some 2 100 tokens a second for one request, nine times what the memory of a 4090 allows with 8-bit "
+        "1024 new tokens, 19.6 GB, P95 310 ms, 8.2 requests a second.",
+        "Paging cannot be switched off or on. 8.2 requests a second at batch 4 leave each 0.49 s: with 1024 tokens "
+        "that is some 2100 tokens a second for one request, nine times what the memory of a 4090 allows with 8-bit "
         "weights. More requests at once reach more tokens a second, not faster ones.",
         (Known.SOURCE, Known.COMPUTED),
         _g9,

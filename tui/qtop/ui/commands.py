@@ -34,6 +34,7 @@ HELP = """\
 | `g` `t` `v` `m` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
 | `↑` `↓` `←` `→` | there: choose a field or an earlier test, change it; digits type, `e` types a text |
 | `x` | there: mark two tests to compare them (so does `space`); `PgDn`: more of the one shown |
+| `G` | the guide, checked here: `↑` `↓` choose a claim, `Enter` tells all of it |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
 | `T` | the next theme: colours, high contrast, your own |
@@ -45,7 +46,7 @@ The mouse works on everything that is a key.
 
 # Marks
 
-`●` fires   `○` clear   `?` cannot tell, and why   `–` not applicable here
+`●` fires   `○` clear   `?` cannot tell, and why   `–` not applicable here; of the guide: `✓` holds   `✗` does not hold
 
 Row 2 is the verdict: what holds the server back. A dash stands for a reading that could not be had; never for zero.
 
@@ -62,6 +63,7 @@ SCREENS = (
     ("m", "plots", "one chart on the whole screen"),
     ("p", "probe", "test prompts: choose, watch, compare"),
     ("F", "findings", "every rule, and what qtop says of it now"),
+    ("G", "guide", "the guide, claim by claim, checked here"),
 )
 """Key, name and explanation of the screens beside the overview."""
 
@@ -93,6 +95,10 @@ def new_screen(name: str) -> MainScreen:
             from qtop.ui.screens.probe import ProbeScreen
 
             return ProbeScreen()
+        case "guide":
+            from qtop.ui.screens.guide import GuideScreen
+
+            return GuideScreen()
     raise ValueError(f"no screen is called {name}")
 
 

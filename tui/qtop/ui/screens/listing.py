@@ -41,12 +41,26 @@ class ListScreen(MainScreen):
         """The rows that scroll."""
         raise NotImplementedError
 
+    def foot(self, view: View, width: int) -> Sequence[Line]:
+        """Rows that stay at the lower edge."""
+        return ()
+
+    @property
+    def list_width(self) -> int:
+        """Columns of a row."""
+        return max(40, self.size.width - 2)
+
+    def room(self, view: View) -> int:
+        """Rows between head and foot."""
+        held = len(self.head(view, self.list_width)) + len(self.foot(view, self.list_width))
+        return max(1, max(3, self.size.height - 4) - held)
+
     def draw_body(self, view: View) -> None:
-        """Head, then as many rows as fit from the first wanted."""
-        width, height = max(40, self.size.width - 2), max(3, self.size.height - 4)
-        head = list(self.head(view, width))
+        """Head, then as many rows as fit from the first wanted, then the foot."""
+        width, height = self.list_width, max(3, self.size.height - 4)
+        head, foot = list(self.head(view, width)), list(self.foot(view, width))
         rows = list(self.rows(view, width))
-        room = max(1, height - len(head))
+        room = max(1, height - len(head) - len(foot))
         self._fits = room
         self._first = max(0, min(self._first, len(rows) - room + 1 if len(rows) > room else 0))
         shown = rows[self._first : self._first + room]
@@ -57,7 +71,9 @@ class ListScreen(MainScreen):
             above = f"{self._first} above" if self._first else ""
             under = f"{below} more below" if below else ""
             shown.append((self.look.seg(f"↑↓ {', '.join(x for x in (above, under) if x)}", "label"),))
-        self.lines("list").show([*head, *shown])
+        if foot:
+            shown += [()] * (room - len(shown))
+        self.lines("list").show([*head, *shown, *foot])
 
     def action_scroll(self, by: int) -> None:
         """By so many rows."""
