@@ -154,7 +154,6 @@ def test_several_tokens_an_event_are_labelled(server: SseServer) -> None:
         ("early", {}, "the stream ended before the answer did", 1),
         ("error", {}, "the server broke off: EngineCore died [2J see the log", 1),
         ("html", {}, "the server answered 502", 0),
-        ("piece", {}, "the server sent no event stream", 0),
         ("silent", {}, "the answer carried no text", 0),
         ("key", {"api_key": "sk-secret"}, "the server wants an API key (401): the server's message is withheld", 0),
         ("quote", {}, "the server answered 500: the server's message is withheld", 0),
@@ -248,6 +247,12 @@ def test_a_repr_does_not_show_the_key_or_the_prompt(server: SseServer) -> None:
     assert "secret" not in shown
     assert ENGLISH not in shown
     assert "secret" not in str(request(server, "ok", api_key="sk-secret").__rich_repr__())
+
+
+def test_an_answer_in_one_piece_that_says_no_end_is_no_stream(server: SseServer) -> None:
+    result, _ = ask(server, "piece")
+    assert (result.ok, result.error) == (False, "the server sent no event stream")
+    assert (result.ttft_ms, result.e2e_ms, result.unstreamed) == (None, None, False)
 
 
 def test_the_built_in_prompts() -> None:

@@ -77,7 +77,8 @@ def before_lines(own: OwnRequest, request: ProbeRequest, faults: tuple[Fault, ..
     """What to know before it is sent."""
     lines = [f"request: POST {own.route}, {'a stream' if request.streaming else 'no stream'} is asked for"]
     if own.origin and not same_server(own.origin, request.url):
-        lines.append(f"  the command names {own.origin}: it is sent to the server that qtop watches, without its key")
+        key = ", without its key" if own.key else ""
+        lines.append(f"  the command names {own.origin}: it is sent to the server that qtop watches{key}")
     return lines + fault_lines(faults)
 
 

@@ -76,6 +76,8 @@ def probe(args: argparse.Namespace, settings: Settings) -> int:
         print_json(document | {"planned": plan, "warning": warning} | examined)
     elif args.csv:
         print(probe_csv(outcome.results), end="")
+    elif own is not None and request.requests == 1:
+        print()
     elif request.requests == 1:
         print()
         for result in outcome.results:
