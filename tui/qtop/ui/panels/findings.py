@@ -103,7 +103,7 @@ def _line(look: Look, finding: Finding, keys: dict[tuple[str, str], int], width:
     head = [look.seg(f"{MARKS[finding.state]} ", pen), look.seg(f"{finding.rule} ", pen, page)]
     room = width - 9
     if finding.state in (State.FIRING, State.CLEAR):
-        share = figure_text(finding, 6)
+        share = f" {figure_text(finding, 5)}"
         mine = [keys.get((finding.rule, remedy.knob)) for remedy in finding.remedies]
         tail = [look.seg(share, pen if finding.state is State.FIRING else "label")]
         used = len(share)
