@@ -71,6 +71,11 @@ class Result:
     also: list[str] = field(default_factory=list)
     """Rules of severity warning and above that fired when it was named."""
 
+    @property
+    def wrong(self) -> bool:
+        """The cause was not named, or something was where nothing was wrong."""
+        return bool(self.others or self.before) if self.expected == "none" else self.seconds is None
+
 
 @contextlib.contextmanager
 def nothing() -> Iterator[None]:
@@ -103,9 +108,9 @@ def run(case: Case, args: argparse.Namespace) -> Result:
             rule = snapshot.verdict.rule
             if rule is not None and rule not in result.before:
                 result.before.append(rule)
-        began = time.monotonic()
-        session.note("marker", {"text": f"begin: {case.name}"})
-        with case.disturb():
+        with case.disturb():  # entered once it is in force
+            began = time.monotonic()
+            session.note("marker", {"text": f"begin: {case.name}"})
             _watch(case, session, result, began)
     return result
 
@@ -167,7 +172,7 @@ def main() -> int:
             if args.json:
                 args.json.write_text(json.dumps([asdict(one) for one in results], indent=1, ensure_ascii=False))
     print(table(results))
-    return int(any(one.seconds is None for one in results))
+    return int(any(one.wrong for one in results))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 import psutil
 from disturb import Case, nothing
@@ -18,6 +19,8 @@ from disturb_tools import pinned, processes, stopped, streams
 MATMUL = """
 import torch
 a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+torch.cuda.synchronize()
+print("ready", flush=True)
 while True:
     for _ in range(20):
         a @ a
@@ -27,6 +30,7 @@ COPY = """
 import torch
 host = torch.empty(1 << 28, dtype=torch.uint8).pin_memory()
 device = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+print("ready", flush=True)
 while True:
     device.copy_(host, non_blocking=True)
     torch.cuda.synchronize()
@@ -52,18 +56,26 @@ def cases(_stack: ExitStack, args: argparse.Namespace) -> list[Case]:
     children = server.children(recursive=True)
     engine = next(one.pid for one in children if "EngineCore" in " ".join(one.cmdline()) or "EngineCor" in one.name())
     pids = [server.pid, *(one.pid for one in children)]
-    python = sys.executable
     light, short = streams(url, 8, "en", 256), streams(url, 32, "1k", 128)
+
+    def beside(code: str, *words: str) -> Callable[[], AbstractContextManager[object]]:
+        return lambda: processes([[sys.executable, "-c", code, *words]], ready=True)
+
+    def more(concurrency: int, prompt: str, tokens: int) -> Callable[[], AbstractContextManager[object]]:
+        return streams(url, concurrency, prompt, tokens, settle=1.0)
+
     return [
-        Case("healthy 8 streams", ("none",), light, nothing, patience=30),
         Case("healthy 1 stream", ("none",), streams(url, 1, "en", 256), nothing, patience=20),
+        Case("healthy 8 streams", ("none",), light, nothing, patience=30),
+        Case("healthy 48 streams", ("none",), streams(url, 48, "1k", 128), nothing, patience=40),
+        Case("healthy at random", ("none",), streams(url, 60, "en", 128, rate=6.0), nothing, patience=40),
         Case("cpu starved", ("QT201",), short, lambda: pinned(pids, [3], 4)),
         Case("narrow affinity", ("QT201", "QT204", "QT203"), short, lambda: pinned(pids, [3], 0)),
-        Case("another process computes", ("QT121",), light, lambda: processes([[python, "-c", MATMUL]], 8.0)),
-        Case("pcie saturated", ("QT112", "QT121"), light, lambda: processes([[python, "-c", COPY]], 8.0)),
-        Case("vram nearly full", ("QT120",), light, lambda: processes([[python, "-c", HOLD, "200"]], 8.0)),
-        Case("sequence cap", ("QT303",), light, lambda: streams(url, 160, "en", 512)()),
-        Case("kv full", ("QT301",), nothing, lambda: streams(url, 40, "max", 64)(), patience=90),
-        Case("prefill bound", ("QT304",), light, lambda: streams(url, 48, "8k", 2)(), patience=60),
+        Case("another process computes", ("QT121",), light, beside(MATMUL)),
+        Case("pcie saturated", ("QT112", "QT121"), light, beside(COPY)),
+        Case("sequence cap", ("QT303",), light, more(160, "en", 512)),
+        Case("kv full", ("QT301",), nothing, more(40, "max", 64), patience=90),
+        Case("prefill bound", ("QT304",), light, more(32, "8k", 2)),
         Case("engine stopped", ("QT305", "QT310"), light, lambda: stopped(engine), patience=40),
+        Case("vram nearly full", ("QT120",), light, beside(HOLD, "220"), patience=40),
     ]

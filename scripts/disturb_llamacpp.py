@@ -49,7 +49,7 @@ def cases(stack: ExitStack, _args: argparse.Namespace) -> list[Case]:
     """All of them, on a server of their own."""
     server = stack.enter_context(DemoServer(parallel=4).start(threads=1))
     target, pid = ("--url", server.url), server.pid
-    light, full = streams(server.url, 1, "en", 200), streams(server.url, 9, "en", 200)
+    light, full = streams(server.url, 1, "en", 200), streams(server.url, 9, "en", 200, settle=1.0)
     quota = {"cfs_period_us": "100000", "cfs_quota_us": "20000"}
 
     def case(name: str, expected: tuple[str, ...], disturb: object, **more: object) -> Case:

@@ -18,10 +18,16 @@ BUSY = "while True: pass"
 
 
 @contextlib.contextmanager
-def processes(commands: Iterable[list[str]], settle: float = 0.0) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run beside, killed at the end."""
-    running = [subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for one in commands]
+def processes(
+    commands: Iterable[list[str]], settle: float = 0.0, ready: bool = False
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run beside, killed at the end. ``ready``: each says a line once it does what it is for."""
+    running = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for one in commands]
     try:
+        for one in running if ready else ():
+            assert one.stdout is not None
+            if not one.stdout.readline():
+                raise RuntimeError(f"it ended before it began: {one.args!r}")
         time.sleep(settle)
         yield running
     finally:
@@ -31,15 +37,25 @@ def processes(commands: Iterable[list[str]], settle: float = 0.0) -> Iterator[li
             one.wait()
 
 
-def streams(url: str, concurrency: int, prompt: str, tokens: int) -> Callable[[], AbstractContextManager[object]]:
-    """Test prompts without an end, so many at a time."""
+def streams(
+    url: str, concurrency: int, prompt: str, tokens: int, rate: float = 0.0, settle: float = 4.0
+) -> Callable[[], AbstractContextManager[object]]:
+    """Test prompts without an end, so many at a time, or at ``rate`` a second and at most so many at a time."""
 
     @contextlib.contextmanager
     def load() -> Iterator[None]:
         command = [sys.executable, "-m", "qtop", "probe", "--url", url, "--json", "--concurrency", str(concurrency)]
         command += ["--requests", "100000", "--warmup", "0", "--prompt", prompt, "--max-tokens", str(tokens), "--exact"]
-        with processes([command], settle=4.0):
+        command += ["--rate", str(rate)] if rate else []
+        sender = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(settle)
+            if sender.poll() is not None:
+                raise RuntimeError("the load ended")
             yield
+        finally:
+            sender.terminate()
+            sender.wait()
 
     return load
 
