@@ -25,7 +25,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "tui"), str(HERE)]
-os.environ["PYTHONPATH"] = str(HERE.parent / "tui")  # of the load's processes
+# Of the load's processes.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent / "tui"), os.environ.get("PYTHONPATH", "")]))
 
 from qtop.config import Settings  # noqa: E402
 from qtop.diagnose.rule import State  # noqa: E402

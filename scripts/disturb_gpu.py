@@ -74,7 +74,7 @@ def cases(_stack: ExitStack, args: argparse.Namespace) -> list[Case]:
         Case("another process computes", ("QT121",), light, beside(MATMUL)),
         Case("pcie saturated", ("QT112", "QT121"), light, beside(COPY)),
         Case("sequence cap", ("QT303",), light, more(160, "en", 512)),
-        Case("kv full", ("QT301",), nothing, more(40, "max", 64), patience=90),
+        Case("kv full", ("QT301",), nothing, more(48, "max", 3000), patience=120),
         Case("prefill bound", ("QT304",), light, more(32, "8k", 2)),
         Case("engine stopped", ("QT305", "QT310"), light, lambda: stopped(engine), patience=40),
         Case("vram nearly full", ("QT120",), light, beside(HOLD, "220"), patience=40),
