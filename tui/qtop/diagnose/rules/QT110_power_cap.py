@@ -9,7 +9,6 @@ from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Absent, Reading
 from qtop.units import percent
 
-
 AT = 0.30
 
 

@@ -27,6 +27,7 @@ class XidError(Rule):
         Enter(Severity.CRITICAL, at=1.0, seconds=1.0, of=1.0),
     )
     clear = Clear(below=0.2, seconds=5.0)
+    explains = ("QT305", "QT310")
 
     def look(self, frame: Frame) -> Answer:
         """Those that were heard while qtop looks; earlier ones are in the kernel log."""

@@ -11,6 +11,8 @@ from qtop.sample import NOT_RECORDED, Absent, Why
 RATE = 60.0
 """Corrected errors a minute from which they are more than chance (proposed; the driver's own word for it is Xid 92)."""
 
+REASON = "nvidia-smi -q -d ECC,ROW_REMAPPER shows where, and what is marked for replacement"
+
 
 class EccErrors(Rule):
     """1 while uncorrected errors grow; corrected ones count up to 0.9, 0.5 being ``RATE`` a minute."""
@@ -69,6 +71,4 @@ def _told(gpu: GpuView, value: float) -> Told:
         text = (
             f"GPU {gpu.index} MEMORY HAS ERRORS: {rate:.0f} corrected a minute — nothing is lost yet; have it checked"
         )
-    return Told(
-        text, tuple(lines), reason="nvidia-smi -q -d ECC,ROW_REMAPPER shows where, and what is marked for replacement"
-    )
+    return Told(text, tuple(lines), reason=REASON if value > 0 else "")

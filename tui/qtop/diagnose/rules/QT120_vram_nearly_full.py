@@ -6,11 +6,13 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotAp
 from qtop.diagnose.rules.common import MIB, gpus_of, known, said
 from qtop.diagnose.rules.gpus import no_server, process_lines, process_name, worst
 from qtop.model.frame import Frame, GpuView, VramSplit
-from qtop.sample import Absent, Reading
+from qtop.sample import Absent, Reading, ServerInfo
 from qtop.units import size
 
 CLEAR_MIB, LOW_MIB, CRITICAL_MIB = 600.0, 300.0, 128.0
 SOURCE = "proposed; CUDA needs tens to hundreds of MiB for a new kernel, a graph or a communicator"
+
+REASON = "nothing is slower for it yet; the next allocation may fail, and CUDA out of memory ends a server"
 
 
 def _value(free_mib: float) -> float:
@@ -41,7 +43,7 @@ class VramNearlyFull(Rule):
         if isinstance(found, CannotTell):
             return found
         value, gpu = found
-        return Observed(value, lambda: _told(gpu), figure=f"{_free(gpu) / MIB:.0f} MiB free")
+        return Observed(value, lambda: _told(frame, gpu), figure=f"{_free(gpu) / MIB:.0f} MiB free")
 
 
 RULE = VramNearlyFull()
@@ -55,7 +57,7 @@ def _fullness(gpu: GpuView) -> Reading[float]:
     return gpu.vram if isinstance(gpu.vram, Absent) else _value(gpu.vram.free / MIB)
 
 
-def _told(gpu: GpuView) -> Told:
+def _told(frame: Frame, gpu: GpuView) -> Told:
     vram, others = gpu.vram, () if isinstance(gpu.others, Absent) else gpu.others
     assert isinstance(vram, VramSplit)
     lines = [Evidence(f"free on GPU {gpu.index}", vram.free / MIB, "MiB", LOW_MIB, SOURCE)]
@@ -65,14 +67,18 @@ def _told(gpu: GpuView) -> Told:
     server, held = known(vram.server), [one for one in others if not isinstance(one.bytes, Absent) and one.bytes > 0]
     largest = max(held, key=lambda one: known(one.bytes) or 0, default=None)
     if largest is not None and (known(largest.bytes) or 0) >= max(vram.free, 64 * MIB):
-        who = f"{process_name(largest)} holds {size(largest.bytes)} beside the server"
-        cure = "end or move it, or lower --gpu-memory-utilization"
+        who = f"{process_name(largest)} holds {size(largest.bytes)} too: end it, or give the server less"
     elif server is not None:
-        who, cure = f"the server itself holds {size(server)}", "lower its memory share (vLLM: --gpu-memory-utilization)"
+        who = f"the server holds {size(server)} itself: {_less(frame)}"
     else:
-        who, cure = "by whom the driver does not say", "see nvidia-smi on the host"
+        who = "who holds it the driver does not say here: see nvidia-smi on the host"
     return Told(
-        f"GPU {gpu.index} MEMORY NEARLY FULL: {vram.free / MIB:.0f} MiB free — {who}; {cure}",
+        f"VRAM NEARLY FULL: {vram.free / MIB:.0f} MiB free on GPU {gpu.index} — {who}",
         (*lines, *process_lines(others)),
-        reason="nothing is slower for it yet; the next allocation may fail, and CUDA out of memory ends a server",
+        reason=REASON if vram.free < CLEAR_MIB * MIB else "",
     )
+
+
+def _less(frame: Frame) -> str:
+    vllm = isinstance(frame.server, ServerInfo) and frame.server.engine == "vllm"
+    return "lower --gpu-memory-utilization" if vllm else "give it less"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import gpus_of, known, said
-from qtop.diagnose.rules.gpus import is_idle, no_server, worst
+from qtop.diagnose.rules.gpus import is_idle, less_to_read, no_server, worst
 from qtop.model.frame import Frame, GpuView
 from qtop.model.roofline import bandwidth_of
 from qtop.sample import Absent
@@ -13,6 +13,11 @@ from qtop.units import percent
 AT = 0.70
 INFERRED = "inferred: steps a second × (weights + KV cache held) ÷ peak bandwidth; at least so much"
 HOW = "needs a GPU with GPM (Hopper or newer), or a model whose size qtop knows"
+
+REASON = (
+    "each step reads all weights and the KV cache of every running request: more requests in a batch share the "
+    "weights, speculative decoding makes more of each step"
+)
 
 
 class MemoryBandwidth(Rule):
@@ -67,9 +72,7 @@ def _told(frame: Frame, gpu: GpuView, use: float, inferred: bool) -> Told:
         lines.append(Evidence("other processes on the GPU", said(gpu.others), ""))
     how = " (inferred)" if inferred else ""
     return Told(
-        f"MEMORY BANDWIDTH IS THE LIMIT: {percent(use)} of the peak{how} — quantised weights, fp8 KV cache or shorter "
-        "contexts raise it",
+        f"MEMORY BANDWIDTH IS THE LIMIT: {percent(use)} of the peak{how} — {less_to_read(frame)} raise it",
         tuple(lines),
-        reason="each step reads all weights and the KV cache of every running request: more requests in a batch share "
-        "the weights, speculative decoding makes more of each step",
+        reason=REASON if use >= AT else "",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import gpus_of
-from qtop.diagnose.rules.gpus import clock_line, is_idle, no_server, worst
+from qtop.diagnose.rules.gpus import clock_line, is_idle, less_to_compute, no_server, worst
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Absent, Reading
 from qtop.units import percent
@@ -17,6 +17,11 @@ TENSOR = 0.60
 H100 at its power limit)."""
 SOURCE = (
     "proposed: SMs ≥ 90 %, tensor cores ≥ 60 %, or a power limit that holds the clock ≥ 90 % of the time under work"
+)
+
+REASON = (
+    "nothing is wrong, and no setting of the host makes it faster; smaller batches make each request faster and all of "
+    "them together slower"
 )
 
 
@@ -43,7 +48,7 @@ class GpuAtLimit(Rule):
         use, gpu = found
         if is_idle(frame):
             use = 0.0
-        return Observed(use, lambda: _told(gpu, use), impact=use if use >= AT else 0.0)
+        return Observed(use, lambda: _told(frame, gpu, use), impact=use if use >= AT else 0.0)
 
 
 RULE = GpuAtLimit()
@@ -66,7 +71,7 @@ def _use(gpu: GpuView) -> Reading[float]:
     return sm
 
 
-def _told(gpu: GpuView, use: float) -> Told:
+def _told(frame: Frame, gpu: GpuView, use: float) -> Told:
     lines: list[Evidence] = []
     for name, value, unit in (
         ("SMs at work", gpu.sm, "of them"),
@@ -77,18 +82,16 @@ def _told(gpu: GpuView, use: float) -> Told:
         if not isinstance(value, Absent):
             lines.append(Evidence(f"GPU {gpu.index}: {name}", value, unit, None, SOURCE if not lines else ""))
     return Told(
-        f"THE GPU ITSELF IS THE LIMIT: GPU {gpu.index} {_by_what(gpu)} — fp8 or quantised weights, shorter prompts or "
-        "more GPUs raise it",
+        f"GPU {gpu.index} IS AT ITS LIMIT: {_by_what(gpu)} — {less_to_compute(frame)} or more GPUs raise it",
         (*lines, *clock_line(gpu)),
-        reason="nothing is wrong: no setting of the host makes it faster; smaller batches make each request faster and "
-        "all of them together slower",
+        reason=REASON if use >= AT else "",
     )
 
 
 def _by_what(gpu: GpuView) -> str:
     cap = gpu.duty_window.get("power_cap", NOT_RECORDED)
     if not isinstance(cap, Absent) and cap >= AT:
-        return f"is at its power limit {percent(cap)} of the time"
+        return f"power limit {percent(cap)} of the time"
     if not isinstance(gpu.tensor, Absent) and gpu.tensor >= TENSOR:
-        return f"has its tensor cores at work {percent(gpu.tensor)} of the time"
-    return "is busy all the time" if isinstance(gpu.sm, Absent) else f"has {percent(gpu.sm)} of its SMs at work"
+        return f"tensor cores busy {percent(gpu.tensor)} of the time"
+    return "busy all the time" if isinstance(gpu.sm, Absent) else f"{percent(gpu.sm)} of its SMs busy"

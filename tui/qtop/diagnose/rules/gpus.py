@@ -112,3 +112,26 @@ def process_lines(others: Iterable[OtherProcess], most: int = 4) -> tuple[Eviden
         else:
             lines.append(Evidence(f"{process_name(one)}, {held}, computes", one.sm, "of the SMs' time"))
     return tuple(lines)
+
+
+def _set_to(frame: Frame, name: str) -> str:
+    """A setting of the server in force, in lower case; "" where it is not known."""
+    one = None if isinstance(frame.settings, Absent) else frame.settings.get(name)
+    return "" if one is None else one.value.lower()
+
+
+def _quantised(frame: Frame) -> bool:
+    return _set_to(frame, "quantization") not in ("", "none", "auto", "off")
+
+
+def less_to_read(frame: Frame) -> str:
+    """What makes a step read less of the GPU's memory, and is not done yet."""
+    ways = [] if _quantised(frame) else ["quantised weights"]
+    if not _set_to(frame, "kv_cache_dtype").startswith("fp8"):
+        ways.append("an fp8 KV cache")
+    return " or ".join(ways or ["shorter contexts", "more GPUs"])
+
+
+def less_to_compute(frame: Frame) -> str:
+    """What makes a token cost less work, and is not done yet."""
+    return "shorter prompts" if _quantised(frame) else "fp8 weights, shorter prompts"
