@@ -76,7 +76,7 @@ def _told(frame: Frame, gpus: tuple[GpuView, ...], xid: Xid) -> Told:
         for one in gpu.xids[-4:]
     ]
     return Told(
-        f"GPU {xid.index} ERROR Xid {xid.code} {ago} ago: {what.words} — {what.action}",
+        f"GPU {xid.index} ERROR, Xid {xid.code} {ago} ago: {what.words} — {what.action}",
         tuple(lines),
-        reason="dmesg | grep Xid names the process; docs.nvidia.com/deploy/xid-errors has each code",
+        reason="dmesg | grep Xid names the process; nvidia-smi --gpu-reset -i N resets a GPU that nothing uses",
     )

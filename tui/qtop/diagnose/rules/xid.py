@@ -18,9 +18,9 @@ class Meaning:
 
 
 _RESTART = "restart the application that caused it"
-_RESET = "reset the GPU (nvidia-smi --gpu-reset) or reboot, then restart the server"
-_WATCH = "the server goes on; if it comes again, have the GPU checked"
-_SUPPORT = "reset or reboot; if it comes back, have the GPU exchanged"
+_RESET = "reset it or reboot, then restart the server"
+_WATCH = "if it comes again, have it checked"
+_SUPPORT = "have the GPU exchanged"
 
 
 def _rows(severity: Severity, action: str, **words: str) -> dict[int, Meaning]:
@@ -48,12 +48,12 @@ MEANINGS: dict[int, Meaning] = {
     # The memory mends itself, and wants to be watched.
     **_rows(
         Severity.WARNING,
-        "reset the GPU when it is convenient: the bad memory row is then replaced",
+        "reset it when convenient",
         x63="a bad row of memory is marked for replacement",
         x156="a bad part is marked for replacement",
     ),
     **_rows(Severity.WARNING, _WATCH, x92="many memory errors were corrected"),
-    **_rows(Severity.WARNING, _RESTART, x94="an uncorrectable memory error that hit one application only"),
+    **_rows(Severity.WARNING, _RESTART, x94="an uncorrectable memory error of one process"),
     **_rows(Severity.WARNING, "see nvidia-smi -q: GPU Recovery Action", x154="the driver asks for an action"),
     # The GPU, or what is on it, cannot be trusted any more.
     **_rows(
@@ -63,7 +63,7 @@ MEANINGS: dict[int, Meaning] = {
         x48="an uncorrectable memory error (double bit ECC)",
         x61="its power controller stopped",
         x62="its power controller halted",
-        x95="an uncorrectable memory error that may have hit every application",
+        x95="a memory error that may have hit every process",
         x110="a security fault",
         x119="its firmware (GSP) does not answer",
         x120="its firmware (GSP) failed",
@@ -79,7 +79,7 @@ MEANINGS: dict[int, Meaning] = {
     ),
     **_rows(
         Severity.CRITICAL,
-        "check NVLink bridges and nvidia-smi nvlink -e; restart the server",
+        "check the bridges (nvidia-smi nvlink -e)",
         x74="an NVLink error",
         **{f"x{code}": "an NVLink error" for code in (137, *range(144, 151), 155)},
     ),
