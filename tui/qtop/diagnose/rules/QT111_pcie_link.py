@@ -9,22 +9,22 @@ from qtop.model.frame import Frame, GpuView
 from qtop.model.gpu_link import Link
 from qtop.sample import Absent, Reading
 
-BAD = {Link.NARROW: 1.0, Link.SLOW: 1.0, Link.SLOT: 0.5, Link.FULL: 0.0}
+BAD = {Link.NARROW: 2.0, Link.SLOW: 2.0, Link.SLOT: 1.0, Link.FULL: 0.0}
 SOURCE = "GPU and slot together, by NVML; judged under load only, since an idle link slows down by design"
 BUSY = 0.5
 """Use of the link from which its missing speed is taken to cost requests time."""
 
 
 class PcieLink(Rule):
-    """1 for a link below what GPU and slot allow, 0.5 where the slot allows less than the GPU."""
+    """2 for a link below what GPU and slot allow, 1 where the slot allows less than the GPU."""
 
     id = "QT111"
     title = "PCIe link below what slot or device can"
     enter = (
-        Enter(Severity.INFO, at=0.5, seconds=3.0, of=3.0),
-        Enter(Severity.WARNING, at=1.0, seconds=2.0, of=2.0),
+        Enter(Severity.INFO, at=1.0, seconds=3.0, of=3.0),
+        Enter(Severity.WARNING, at=2.0, seconds=2.0, of=2.0),
     )
-    clear = Clear(below=0.5, seconds=5.0)
+    clear = Clear(below=1.0, seconds=5.0)
     explains = ("QT112",)
 
     def look(self, frame: Frame) -> Answer:
@@ -37,7 +37,7 @@ class PcieLink(Rule):
             return found
         value, gpu = found
         use = known(gpu.pcie_share) or 0.0
-        return Observed(value, lambda: _told(gpu), impact=use if value >= 1.0 and use >= BUSY else 0.0, figure="")
+        return Observed(value, lambda: _told(gpu), impact=use if value >= 2.0 and use >= BUSY else 0.0, figure="")
 
 
 RULE = PcieLink()

@@ -12,21 +12,21 @@ from qtop.units import duration
 
 FRESH_S = 300.0
 """An error speaks for the present for so long."""
-VALUES = {Severity.INFO: 0.2, Severity.WARNING: 0.5, Severity.CRITICAL: 1.0}
+VALUES = {Severity.INFO: 1.0, Severity.WARNING: 2.0, Severity.CRITICAL: 3.0}
 
 
 class XidError(Rule):
-    """The worst Xid of the last five minutes: 1 for one after which the GPU cannot be trusted, 0.5 for one that ended
-    an application, 0.2 for a mere trace."""
+    """The worst Xid of the last five minutes: 3 for one after which the GPU cannot be trusted, 2 for one that ended an
+    application, 1 for a mere trace."""
 
     id = "QT114"
     title = "Xid error"
     enter = (
-        Enter(Severity.INFO, at=0.2, seconds=1.0, of=1.0),
-        Enter(Severity.WARNING, at=0.5, seconds=1.0, of=1.0),
-        Enter(Severity.CRITICAL, at=1.0, seconds=1.0, of=1.0),
+        Enter(Severity.INFO, at=1.0, seconds=1.0, of=1.0),
+        Enter(Severity.WARNING, at=2.0, seconds=1.0, of=1.0),
+        Enter(Severity.CRITICAL, at=3.0, seconds=1.0, of=1.0),
     )
-    clear = Clear(below=0.2, seconds=5.0)
+    clear = Clear(below=1.0, seconds=5.0)
     explains = ("QT305", "QT310")
 
     def look(self, frame: Frame) -> Answer:

@@ -15,15 +15,15 @@ REASON = "nvidia-smi -q -d ECC,ROW_REMAPPER shows where, and what is marked for 
 
 
 class EccErrors(Rule):
-    """1 while uncorrected errors grow; corrected ones count up to 0.9, 0.5 being ``RATE`` a minute."""
+    """2 while uncorrected errors grow; corrected ones count up to 1.9, 1 being ``RATE`` a minute."""
 
     id = "QT115"
     title = "ECC errors"
     enter = (
-        Enter(Severity.WARNING, at=0.5, seconds=14.0, of=20.0),
-        Enter(Severity.CRITICAL, at=1.0, seconds=1.0, of=1.0),
+        Enter(Severity.WARNING, at=1.0, seconds=14.0, of=20.0),
+        Enter(Severity.CRITICAL, at=2.0, seconds=1.0, of=1.0),
     )
-    clear = Clear(below=0.25, seconds=120.0)
+    clear = Clear(below=0.5, seconds=120.0)
 
     def look(self, frame: Frame) -> Answer:
         """The worst GPU."""
@@ -37,7 +37,7 @@ class EccErrors(Rule):
             if isinstance(corrected, Absent) and isinstance(uncorrected, Absent):
                 why = uncorrected
                 continue
-            value = 1.0 if (known(uncorrected) or 0.0) > 0 else min(0.9, 0.5 * (known(corrected) or 0.0) / RATE)
+            value = 2.0 if (known(uncorrected) or 0.0) > 0 else min(1.9, (known(corrected) or 0.0) / RATE)
             if worst is None or value > worst[0]:
                 worst = value, gpu
         if worst is None:
@@ -45,8 +45,8 @@ class EccErrors(Rule):
                 return NotApplicable("the GPU has no ECC, or it is off")
             return CannotTell(said(why))
         value, gpu = worst
-        impact = 1.0 if value >= 1.0 and stalled(frame) else 0.0
-        figure = "uncorrected" if value >= 1.0 else f"{known(gpu.ecc_corrected_min) or 0.0:.0f} a minute"
+        impact = 1.0 if value >= 2.0 and stalled(frame) else 0.0
+        figure = "uncorrected" if value >= 2.0 else f"{known(gpu.ecc_corrected_min) or 0.0:.0f} a minute"
         return Observed(value, lambda: _told(gpu, value), impact=impact, figure=figure)
 
 
@@ -61,7 +61,7 @@ def _told(gpu: GpuView, value: float) -> Told:
     ):
         since = said(whole) if isinstance(whole, Absent) else f"{whole} since the driver was loaded"
         lines.append(Evidence(f"{name} memory errors of GPU {gpu.index}", known(rate), "a minute", at, since))
-    if value >= 1.0:
+    if value >= 2.0:
         text = (
             f"GPU {gpu.index} MEMORY FAILS: uncorrected ECC errors ({known(gpu.ecc_uncorrected) or 0:.0f} in all) — "
             "answers may be wrong; reset it, have it checked"

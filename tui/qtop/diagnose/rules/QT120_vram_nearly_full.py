@@ -15,19 +15,19 @@ SOURCE = "proposed; CUDA needs tens to hundreds of MiB for a new kernel, a graph
 REASON = "nothing is slower for it yet; the next allocation may fail, and CUDA out of memory ends a server"
 
 
-def _value(free_mib: float) -> float:
-    """0 at 600 MiB free, 1 at none; -1 with plenty."""
-    return max(-1.0, 1.0 - free_mib / CLEAR_MIB)
+def _missing(free_mib: float) -> float:
+    """MiB that free memory lacks to 600; -1 with plenty."""
+    return max(-1.0, CLEAR_MIB - free_mib)
 
 
 class VramNearlyFull(Rule):
-    """How far free memory has fallen below 600 MiB, as a share of that."""
+    """How far free memory has fallen below 600 MiB, MiB."""
 
     id = "QT120"
     title = "VRAM nearly full"
     enter = (
-        Enter(Severity.WARNING, at=_value(LOW_MIB), seconds=9.0, of=10.0),
-        Enter(Severity.CRITICAL, at=_value(CRITICAL_MIB), seconds=3.0, of=3.0),
+        Enter(Severity.WARNING, at=_missing(LOW_MIB), seconds=9.0, of=10.0),
+        Enter(Severity.CRITICAL, at=_missing(CRITICAL_MIB), seconds=3.0, of=3.0),
     )
     clear = Clear(below=0.0, seconds=5.0)
 
@@ -54,7 +54,7 @@ def _free(gpu: GpuView) -> float:
 
 
 def _fullness(gpu: GpuView) -> Reading[float]:
-    return gpu.vram if isinstance(gpu.vram, Absent) else _value(gpu.vram.free / MIB)
+    return gpu.vram if isinstance(gpu.vram, Absent) else _missing(gpu.vram.free / MIB)
 
 
 def _told(frame: Frame, gpu: GpuView) -> Told:
