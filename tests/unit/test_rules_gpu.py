@@ -258,9 +258,9 @@ def test_a_lost_gpu_of_another_server_costs_this_one_nothing() -> None:
     assert impact("QT104", gpus_lost={"1": LOST}) == 0.0
     stuck = replace(RUNS, gen_tok_s=0.0, prompt_tok_s=0.0)
     assert impact("QT104", gpus_lost={"1": LOST}, engine=stuck) == 1.0
-    alone = replace(frame(gpus_lost={"0": LOST}), gpus=())
-    answer = look("QT104", alone)
-    assert isinstance(answer, Observed) and answer.impact == 1.0
+    for engine, expected in ((RUNS, 0.0), (replace(RUNS, gen_tok_s=0.0, running=0.0), 1.0), (NO, 1.0)):
+        answer = look("QT104", replace(frame(gpus_lost={"0": LOST}, engine=engine), gpus=()))
+        assert isinstance(answer, Observed) and answer.impact == expected
 
 
 # Power

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import said
+from qtop.diagnose.rules.common import known, said
 from qtop.diagnose.rules.gpus import stalled
-from qtop.model.frame import Frame
+from qtop.model.frame import EngineView, Frame
 from qtop.model.roofline import gpus_of_server
 from qtop.sample import Absent, Why
 
@@ -24,9 +24,10 @@ class GpuLost(Rule):
         lost = frame.gpus_lost
         gone = [index for index, why in lost.items() if why.why is Why.LOST] if lost else []
         if gone:
-            # A server that has memory on the GPUs that are left and goes on does not use the lost one.
+            # A server that brings tokens, or has memory on the GPUs that are left, does not use the lost one.
             left = not isinstance(frame.gpus, Absent) and bool(gpus_of_server(frame.gpus))
-            hit = not left or stalled(frame)
+            moves = isinstance(frame.engine, EngineView) and (known(frame.engine.gen_tok_s) or 0.0) > 0
+            hit = stalled(frame) or not (left or moves)
             return Observed(float(len(gone)), lambda: _told(frame, gone), impact=1.0 if hit else 0.0, figure="lost")
         gpus = frame.gpus
         if isinstance(gpus, Absent):
