@@ -517,6 +517,10 @@ def test_memory_bandwidth_measured_and_inferred() -> None:
     assert play.seconds(21, gpu(dram=0.5)).state is State.CLEAR
 
 
+def test_a_part_of_a_gpu_has_a_part_of_its_bandwidth() -> None:
+    assert isinstance(look("QT130", frame(gpu(dram=NO, mig=True), dram_inferred=0.3)), CannotTell)
+
+
 def test_what_is_done_already_is_not_proposed() -> None:
     answer = look("QT130", frame(gpu(dram=0.8), settings=settings(quantization="fp8", kv_cache_dtype="fp8_e4m3")))
     assert isinstance(answer, Observed)

@@ -40,6 +40,8 @@ class MemoryBandwidth(Rule):
         measured = worst(gpus, lambda gpu: gpu.dram)
         if not isinstance(measured, CannotTell):
             use, gpu = measured
+        elif any(gpu.mig is True for gpu in gpus):
+            return CannotTell("the GPU is split (MIG): neither measured nor inferred for a part of it")
         elif not isinstance(frame.dram_inferred, Absent):
             use, gpu = frame.dram_inferred, gpus[0]
         elif is_idle(frame):
