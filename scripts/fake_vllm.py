@@ -5,8 +5,9 @@ fake_vllm.py [--port N] [--engines N] [--workers N] [--threads N] [--state movin
              [--spin SECONDS]
 
 Other arguments, which a real vLLM would take, are passed over. QTOP_FAKE_VLLM may hold JSON: "version",
-"max_model_len", "host"; "labels" of cache_config_info; "gauges" that stand at a value and "rates" a second of counters,
-by the beginning of the series; "starting": so many seconds it does not listen, and then ends.
+"max_model_len", "host"; "labels" of cache_config_info; "gauges" that stand at a value, "rates" a second of counters and
+"without", a list of what it leaves out, by the beginning of the series; "starting": so many seconds it does not listen,
+and then ends.
 
 It prints one line of JSON (url, pid, children) once it answers. Lines on its standard input ("moving", "idle") change
 its state, and it ends with all its processes when that closes. Standard library only; run by ``start`` it is named
@@ -77,10 +78,13 @@ FACTS: dict[str, Any] = json.loads(os.environ.get("QTOP_FAKE_VLLM", "{}"))
 def _as_told(text: str, seconds: float) -> str:
     """The exposition with what ``FACTS`` say of its series."""
     gauges, rates, labels = FACTS.get("gauges", {}), FACTS.get("rates", {}), FACTS.get("labels", {})
-    if not gauges and not rates and not labels:
+    without = tuple(FACTS.get("without", ()))
+    if not gauges and not rates and not labels and not without:
         return text
     lines = []
     for line in text.splitlines():
+        if without and line.startswith(without):
+            continue
         for start, value in gauges.items():
             if line.startswith(start):
                 line = f"{line.rpartition(' ')[0]} {value}"

@@ -118,11 +118,11 @@ def _view(
         pcie_tx_s=sent,
         pcie_capacity_s=effective,
         pcie_share=share(received, sent, effective),
-        replays_min=_per_minute(track, "replays"),
+        replays_min=_per_minute(new.slow, track, "replays"),
         ecc_corrected=slow.ecc_corrected,
         ecc_uncorrected=slow.ecc_uncorrected,
-        ecc_corrected_min=_per_minute(track, "ecc_corrected"),
-        ecc_uncorrected_min=_per_minute(track, "ecc_uncorrected"),
+        ecc_corrected_min=_per_minute(new.slow, track, "ecc_corrected"),
+        ecc_uncorrected_min=_per_minute(new.slow, track, "ecc_uncorrected"),
         xids=track.xids if track.xids or not isinstance(xids, Absent) else xids,
         mig=slow.mig,
         vram=vram_split(new, pids),
@@ -194,11 +194,11 @@ def _server_bytes(gpu: GpuSample, used: int, pids: frozenset[int] | None) -> Rea
     return min(used, sum(held for held in own if not isinstance(held, Absent)))
 
 
-def _per_minute(track: Track, name: str) -> Reading[float]:
+def _per_minute(slow: GpuSlow | Absent, track: Track, name: str) -> Reading[float]:
     """Increase a minute of a counter that is read every few ticks."""
     old, new = track.slow_old, track.slow_new
     if new is None:
-        return NOT_YET
+        return slow if isinstance(slow, Absent) else NOT_YET
     now: Reading[int] = getattr(new, name)
     grown = rate(NOT_YET if old is None else getattr(old, name), now, 0.0 if old is None else new.at - old.at)
     return grown if isinstance(grown, Absent) else grown * 60.0
