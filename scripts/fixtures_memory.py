@@ -144,7 +144,7 @@ def qt605(out: Path, fires: bool, folder: Path) -> None:
     with _tree(folder) as (kernel, url):
         kernel.put("run/udev/data/+dmi:id", text)
         record_stub(
-            kernel, out, "a real llama.cpp; udev's file on the modules is written by hand", url, 18, "synthetic"
+            kernel, out, "a real llama.cpp; udev's file on the modules is written by hand", url, 12, "synthetic"
         )
 
 

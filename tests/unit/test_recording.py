@@ -77,6 +77,7 @@ def strategy(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
         float: st.floats(allow_nan=False, allow_infinity=False),
         str: st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
         bool: st.booleans(),
+        type(None): st.none(),
     }[kind]
 
 

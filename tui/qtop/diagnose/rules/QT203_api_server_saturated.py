@@ -42,7 +42,7 @@ class ApiServerSaturated(Rule):
         sched = sched_of(frame)
         if not isinstance(sched, SchedView):
             return sched
-        api = [thread for thread in sched.threads if thread.role == "api"]
+        api = [thread for thread in sched.critical if thread.role == "api"]
         if not api:
             return CannotTell("none of its processes is known as its API server")
         worst = max(api, key=lambda thread: thread.run)
@@ -51,15 +51,18 @@ class ApiServerSaturated(Rule):
         scrape = frame.engine.scrape_ms if isinstance(frame.engine, EngineView) else 0.0
         gap = frontend_gap(frame)
         late = scrape >= SLOW_MS or bool(gap)
-        whole = whole_ms(frame)
-        # At least one turn of the loop is in each request: what a scrape waits for, its first token does too.
-        impact = max(stage_share(frame, "frontend") or 0.0, scrape / whole if whole > 0 else 0.0)
-        return Observed(
-            worst.run if late else 0.0, lambda: _told(frame, api, worst, scrape, gap), impact=impact if late else 0.0
-        )
+        value, impact = (worst.run, _cost(frame, scrape)) if late else (0.0, 0.0)
+        return Observed(value, lambda: _told(frame, api, worst, scrape, gap), impact=impact)
 
 
 RULE = ApiServerSaturated()
+
+
+def _cost(frame: Frame, scrape: float) -> float:
+    """Share of a request's time: its frontend stage, and at least one turn of the loop, as a scrape shows: what that
+    waits for, a first token does too."""
+    whole = whole_ms(frame)
+    return max(stage_share(frame, "frontend") or 0.0, scrape / whole if whole > 0 else 0.0)
 
 
 def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float, gap: float | None) -> Told:
