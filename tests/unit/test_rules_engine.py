@@ -408,7 +408,15 @@ def test_adapters_take_turns() -> None:
     assert play("QT307", (7, thrash)).state is not State.FIRING
     finding = play("QT307", (8, thrash))
     assert finding.state is State.FIRING
-    assert finding.headline.startswith("LORA ADAPTERS TAKE TURNS: 3 asked for, 1 fit a batch, 5 requests wait")
+    assert finding.headline.startswith("LORA ADAPTERS TAKE TURNS: 3 asked for, 1 fits a batch, 5 requests wait")
+
+
+def test_vllm_does_not_name_the_adapters_of_requests_that_it_put_off() -> None:
+    one = frame(waiting=6.0, waiting_by_reason={"capacity": 0.0, "deferred": 6.0}, **adapters(("a",), ()))
+    headline = play("QT307", (8, one)).headline
+    assert headline.startswith("LORA ADAPTERS TAKE TURNS: 1 fits a batch, 6 requests wait for theirs")
+    room = frame(waiting=6.0, waiting_by_reason={"capacity": 0.0, "deferred": 6.0}, **adapters(("a",), (), 2.0))
+    assert seen("QT307", room).value == 0.0
 
 
 @pytest.mark.parametrize(
