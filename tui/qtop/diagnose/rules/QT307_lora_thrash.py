@@ -74,7 +74,5 @@ def _told(frame: Frame, engine: EngineView, loras: LoraView, asked: int, over: b
         return Told("", tuple(lines))
     fit = "1 fits a batch" if most == 1 else f"{most:.0f} fit a batch"
     demand = f"{asked} asked for, {fit}" if asked > most else fit
-    return Told(
-        f"LORA ADAPTERS TAKE TURNS: {demand}, {number(waiting_of(engine))} requests wait for theirs — raise --max-loras",
-        tuple(lines),
-    )
+    wait = f"{number(waiting_of(engine))} requests wait for theirs"
+    return Told(f"LORA ADAPTERS TAKE TURNS: {demand}, {wait} — raise --max-loras", tuple(lines))
