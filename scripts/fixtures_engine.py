@@ -243,7 +243,6 @@ def front() -> None:
              lambda: Load(port, 1, 1000, 10, pause=0.2))  # fmt: skip
         take("QT306", "quiet", url, 32, f"{CPU}, a client that sends the same prompt of 1 000 tokens",
              lambda: Load(port, 1, 1000, 10, pause=0.2, same=True))  # fmt: skip
-        take("QT305", "quiet", url, 16, f"{CPU}, one client now and then", lambda: light(port), apart=False)
         stopped = engine_core(server.pid)
         try:
             with into("QT305", 6, lambda: _signal(stopped, signal.SIGSTOP)):
@@ -313,13 +312,21 @@ def prefill() -> None:
 
 
 def llamacpp() -> None:
-    """QT303: more clients than the demo's llama.cpp has slots. QT310: it is stopped by a signal."""
+    """QT303: more clients than the demo's llama.cpp has slots. QT305: it works. QT310: it is stopped by a signal."""
     with DemoServer(parallel=2) as server:
         port, url = server.port, server.url
         take("QT303", "quiet", url, 14, "llama.cpp (demo) with 2 slots, one client",
              lambda: Load(port, 1, 10, 60, text=True, pause=0.3))  # fmt: skip
         take("QT303", "fires", url, 20, "llama.cpp (demo) with 2 slots, 5 clients",
              lambda: Load(port, 5, 10, 120, text=True))  # fmt: skip
+        take(
+            "QT305",
+            "quiet",
+            url,
+            16,
+            "llama.cpp (demo), one client",
+            lambda: Load(port, 1, 10, 60, text=True, pause=0.3),
+        )
         take("QT310", "quiet", server.url, 14, "llama.cpp (demo), idle", apart=False)
         try:
             with into("QT310", 5, lambda: _signal([server.pid], signal.SIGSTOP)):

@@ -17,6 +17,7 @@ from qtop.diagnose.engine import Finding, Tracker
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Answer, CannotTell, NotApplicable, Observed, Severity, State
 from qtop.diagnose.rules.queueing import effective
+from qtop.diagnose.whole import diagnose_all
 from qtop.model.cpu import SchedView, ThreadView
 from qtop.model.derive import Deriver
 from qtop.model.engines import TABLES, engine_view
@@ -24,6 +25,8 @@ from qtop.model.frame import EngineView, Frame, GpuView, Stage, Waterfall
 from qtop.model.sched import sched_view
 from qtop.model.serving import LoraView, RankView
 from qtop.model.settings import SettingsView
+from qtop.record.convert import import_trace
+from qtop.record.reader import Recording
 from qtop.sample import (
     NOT_RECORDED,
     NOT_YET,
@@ -408,7 +411,15 @@ def test_adapters_take_turns() -> None:
     assert play("QT307", (7, thrash)).state is not State.FIRING
     finding = play("QT307", (8, thrash))
     assert finding.state is State.FIRING
-    assert finding.headline.startswith("LORA ADAPTERS TAKE TURNS: 3 asked for, 1 fit a batch, 5 requests wait")
+    assert finding.headline.startswith("LORA ADAPTERS TAKE TURNS: 3 asked for, 1 fits a batch, 5 requests wait")
+
+
+def test_vllm_does_not_name_the_adapters_of_requests_that_it_put_off() -> None:
+    one = frame(waiting=6.0, waiting_by_reason={"capacity": 0.0, "deferred": 6.0}, **adapters(("a",), ()))
+    headline = play("QT307", (8, one)).headline
+    assert headline.startswith("LORA ADAPTERS TAKE TURNS: 1 fits a batch, 6 requests wait for theirs")
+    room = frame(waiting=6.0, waiting_by_reason={"capacity": 0.0, "deferred": 6.0}, **adapters(("a",), (), 2.0))
+    assert seen("QT307", room).value == 0.0
 
 
 @pytest.mark.parametrize(
@@ -580,3 +591,26 @@ def test_silence_is_told_from_a_bad_answer() -> None:
     assert not unanswered(Absent(Why.FAILED, "127.0.0.1:8000 does not answer in HTTP: is it another service?"))
     assert not unanswered(Absent(Why.FAILED, "/metrics was not complete after 4 s"))
     assert not unanswered(Absent(Why.STALE, "metrics: no reading for 5 s"))
+
+
+# --- recordings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_long_contexts_on_an_h100_are_told_as_a_full_cache(tmp_path: Path) -> None:
+    import_trace(ROOT / "data/traces/longctx.jsonl.xz", tmp_path / "t.qtop")
+    whole = diagnose_all(Recording(tmp_path / "t.qtop").samples())
+    assert whole is not None
+    assert whole.verdict.rule == "QT301"
+    assert "426 960 tokens" in whole.verdict.headline
+    fired = [turn.t - whole.begin for turn in whole.timeline if turn.rule == "QT301" and turn.state is State.FIRING]
+    assert len(fired) == 1 and fired[0] < 20.0  # full from second 10 on
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rules").glob("*/quiet.qtop")), ids=lambda path: path.parent.name)
+def test_none_of_them_warns_on_a_quiet_recording(path: Path) -> None:
+    whole = diagnose_all(Recording(path).samples())
+    assert whole is not None
+    firing = [one for one in whole.findings if one.rule in RULES and one.state is State.FIRING]
+    assert [one.headline for one in firing if one.severity is not Severity.INFO] == []

@@ -72,8 +72,7 @@ def _told(frame: Frame, engine: EngineView, loras: LoraView, asked: int, over: b
     lines += queue_lines(frame, engine)
     if not over:
         return Told("", tuple(lines))
-    return Told(
-        f"LORA ADAPTERS TAKE TURNS: {asked} asked for, {most:.0f} fit a batch, {number(waiting_of(engine))} requests "
-        "wait — raise --max-loras",
-        tuple(lines),
-    )
+    fit = "1 fits a batch" if most == 1 else f"{most:.0f} fit a batch"
+    demand = f"{asked} asked for, {fit}" if asked > most else fit
+    wait = f"{number(waiting_of(engine))} requests wait for theirs"
+    return Told(f"LORA ADAPTERS TAKE TURNS: {demand}, {wait} — raise --max-loras", tuple(lines))
