@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,12 +57,12 @@ def waiting_on(process: psutil.Process) -> Machine:
 
 
 async def back_to_dashboard(pilot: Pilot[None], app: QtopApp) -> None:
-    for _ in range(40):  # the first stops a test prompt under way, which takes its moment
-        if isinstance(app.screen, DashboardScreen):
-            return
+    """By Esc: the first may close a dialog, those after it cancel a test prompt, which takes a moment to end."""
+    deadline = time.monotonic() + 20.0
+    while not isinstance(app.screen, DashboardScreen):
+        assert time.monotonic() < deadline, app.screen
         await pilot.press("escape")
-        await pilot.pause()
-    assert isinstance(app.screen, DashboardScreen), app.screen
+        await pilot.pause(0.02 if app.session.probing else None)
 
 
 def message(app: QtopApp) -> str:

@@ -26,7 +26,7 @@ from qtop.ui.screens.listing import ListScreen
 
 __all__ = ["pinned"]
 
-SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m", "probe": "p", "findings": "F"}
+SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m", "probe": "p", "findings": "F", "guide": "G"}
 DIALOGS = {*"123456789f", "question_mark", "f1"}
 """Keys that lead to a dialog: a test of its own."""
 BUSY = Node(wait=0.8, allowed="3")
@@ -58,7 +58,7 @@ async def test_every_key_leaves_the_verdict_and_leads_back(screen: str, tmp_path
     app = make_app(StubSource(BUSY.samples(0, 20)), access=NOWHERE, record_dir=tmp_path)
     async with running(app, (80, 24)) as pilot:
         await until(pilot, lambda: "ENGINE WAITS" in row(app, 2))
-        for key in (*(key for key in KEYS if key not in DIALOGS), *"wjkTogtvm", "plus", "minus"):
+        for key in (*(key for key in KEYS if key not in DIALOGS), *"wjkTogtvmG", "plus", "minus"):
             if name(app) != screen:
                 await back_to_dashboard(pilot, app)
                 await open_screen(pilot, app, SCREENS[screen])
@@ -216,7 +216,7 @@ async def test_dialogs_over_every_screen(screen: str, pinned: psutil.Process) ->
         for key, dialog in (("question_mark", PageDialog), ("f", PageDialog), ("1", PreviewDialog)):
             await tap(pilot, key)
             await until(pilot, lambda dialog=dialog: isinstance(app.screen, dialog))  # type: ignore[misc]
-            for other in "gtvmo":  # the keys of the screens are not the dialog's
+            for other in "gtvmoG":  # the keys of the screens are not the dialog's
                 await tap(pilot, other)
             assert isinstance(app.screen, dialog), key
             await tap(pilot, "escape")

@@ -129,10 +129,11 @@ SCREENS: dict[str, Opened] = {
     "threads": pressing("t"),
     "server": pressing("v"),
     "plots": pressing("m"),
+    "guide": pressing("G"),
 }
 
 
-SWITCHED = {name: opened for name, opened in SCREENS.items() if name not in ("threads", "server")}
+SWITCHED = {name: opened for name, opened in SCREENS.items() if name not in ("threads", "server", "guide")}
 """One list and one chart stand for the rest."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtop.guide.claim import Checked, Claim, Known, holds, untold, wrong
+from qtop.guide.claim import Checked, Claim, Known, elsewhere, holds, untold, wrong
 from qtop.guide.seen import Seen
 from qtop.model.several import cap_of
 from qtop.plan.budget import KV_TOKEN
@@ -74,10 +74,12 @@ def _g34(seen: Seen) -> Checked:
 
 def _g35(seen: Seen) -> Checked:
     server = seen.server
-    processes = "" if isinstance(seen.frame.sched, Absent) else f", {seen.frame.sched.processes} processes"
-    measured = f"{seen.engine_name}{processes}"
+    measured = seen.engine_name
+    if not isinstance(seen.frame.sched, Absent):
+        count = seen.frame.sched.processes
+        measured += f", {count} process{'' if count == 1 else 'es'}"
     if server.engine != "vllm":
-        return untold(measured, "another engine than the guide's two", action="")
+        return elsewhere(measured, "another engine than the guide's two", action="")
     return wrong(measured, "one engine serves here", action="")
 
 

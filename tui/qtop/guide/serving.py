@@ -83,7 +83,8 @@ def _g27(seen: Seen) -> Checked:
         notes.append(f"the host has {online.cpus}")
     quota = quota_text(sched.quota)
     notes += [quota] if quota else []
-    note = "read from the running server's threads, cgroup and GPU; " + "; ".join(notes)
+    notes.insert(0, "read from the running server's threads and its cgroup")
+    note = "; ".join(notes)
     return wrong(", ".join(parts), note.rstrip("; "), action=None if narrow else "")
 
 

@@ -83,7 +83,7 @@ def claim_page(entry: Entry, findings: tuple[Finding, ...] = ()) -> str:
     claim, checked = entry.claim, entry.checked
     parts = [f"# {claim.id} · {claim.title}", f"Guide, {claim.section}", f"**The guide says.** {claim.says}"]
     here = ". ".join(_sentence(text) for text in (checked.measured, checked.note) if text)
-    parts.append(f"**Here: {WORDS[checked.state]}.** {redact_text(here)}".rstrip())
+    parts.append(f"**Here: {WORDS[checked.state]}.** {redact_text(here)}{'.' if here else ''}".rstrip())
     if checked.worked:
         parts.append("**Worked out.**")
         parts.append("\n".join(f"- {line}" for line in checked.worked))
