@@ -21,7 +21,7 @@ can be measured, so it leads over facts that slow nothing and gives way to whate
 
 ANY = (Enter(Severity.WARNING, at=0.01, seconds=2.0, of=3.0),)
 """A warning soon after the first that is seen, but for a stray one among more than a hundred."""
-NONE = Clear(below=0.01, seconds=3.0)
+NONE = Clear(below=0.005, seconds=3.0)
 """Clear once none is left in the window."""
 
 
