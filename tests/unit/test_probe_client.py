@@ -148,7 +148,7 @@ def test_several_tokens_an_event_are_labelled(server: SseServer) -> None:
     [
         ("stall", {"stall_s": 0.5}, "no token for 0.5 s", 1),
         ("pings", {"stall_s": 0.5}, "no token for 0.5 s", 1),
-        ("mute", {"stall_s": 0.5}, "no token for 0.5 s", 0),
+        ("mute", {"timeout_s": 0.5}, "not done after 0.5 s", 0),
         ("forever", {"timeout_s": 0.7}, "not done after 0.7 s", None),
         ("cut", {}, "the connection was cut in the middle of the answer", 2),
         ("early", {}, "the stream ended before the answer did", 1),

@@ -113,7 +113,7 @@ def test_the_time_of_a_request_that_failed_counts() -> None:
         one, _ = ask(url)
     assert one.ended >= one.started
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        mute, _ = ask(f"http://127.0.0.1:{listener.getsockname()[1]}", stall_s=0.5)
+        mute, _ = ask(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout_s=0.5)
     assert not mute.ok and mute.ended - mute.started > 0.3
 
 

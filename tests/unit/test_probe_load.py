@@ -85,7 +85,7 @@ def test_so_many_streams_run_at_a_time_and_no_more(server: SseServer) -> None:
 
 
 def test_requests_come_when_they_are_due_however_slow_the_server(server: SseServer) -> None:
-    asked = request(server, "mute", requests=5, rate=50.0, concurrency=0, stall_s=0.8)
+    asked = request(server, "mute", requests=5, rate=50.0, concurrency=0, timeout_s=0.8)
     begin = time.monotonic()
     results = results_of(run(asked))
     assert len(results) == 5 and all(result.timed_out for result in results)

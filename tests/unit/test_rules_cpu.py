@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from qtop.diagnose.engine import Finding, Tracker
@@ -31,7 +32,7 @@ MIB = float(1 << 20)
 
 def thread(role: str = "engine", **changes: Any) -> ThreadView:
     one = ThreadView(200, 200, "VLLM::EngineCor", role, 0.5, 0.0, 0.0, 100.0, "0-15", 1, role)
-    return replace(one, **changes)
+    return msgspec.structs.replace(one, **changes)
 
 
 def sched(*critical: ThreadView, **changes: Any) -> SchedView:

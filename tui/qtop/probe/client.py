@@ -73,7 +73,6 @@ class ProbeClient:
         self._notes: dict[str, str] = {}
         self._lock = threading.Lock()
         self._watchdog = Watchdog()
-        read_s = min(request.stall_s, request.timeout_s)
         headers = {
             "User-Agent": f"qtop/{__version__}",
             "Accept": "text/event-stream",
@@ -90,7 +89,7 @@ class ProbeClient:
                 headers=headers,
                 verify=tls,
                 trust_env=proxied,
-                timeout=httpx.Timeout(read_s, connect=min(CONNECT_S, request.timeout_s)),
+                timeout=httpx.Timeout(request.timeout_s, connect=min(CONNECT_S, request.timeout_s)),
                 transport=None if proxied else StampedTransport(tls, request.stamps == "auto"),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             )
@@ -313,8 +312,7 @@ class _Attempt:
         if isinstance(error, QtopError):
             return self._measure(error.message, notes)
         begun = bool(self._answer.events)
-        patience = min(self._request.stall_s, self._request.timeout_s)
-        clause = refusal.transport_text(error, begun=begun, stall_s=patience, connect_s=CONNECT_S)
+        clause = refusal.transport_text(error, begun=begun, stall_s=self._request.timeout_s, connect_s=CONNECT_S)
         return self._measure(clause, notes, late=isinstance(error, httpx.TimeoutException))
 
     def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:

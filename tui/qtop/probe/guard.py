@@ -23,7 +23,7 @@ class Guard:
         self.fired = ""
         self._stall_s = stall_s
         self._timeout_s = timeout_s
-        self._token_at = t_start
+        self._token_at: float | None = None
         self._ends_at = t_start + timeout_s
         self._linger_at = float("inf")
         self._socket: socket.socket | None = None
@@ -36,7 +36,8 @@ class Guard:
             self._socket = sock
 
     def token(self, t: float) -> None:
-        """A token came at monotonic second ``t``."""
+        """A token came at monotonic second ``t``. Before the first one nothing has stalled: the request may stand in a
+        queue for as long as its whole time."""
         self._token_at = t
 
     def linger(self, t: float) -> None:
@@ -51,7 +52,7 @@ class Guard:
         if now < self._linger_at:
             if now >= self._ends_at:
                 self.fired = f"not done after {self._timeout_s:g} s"
-            elif now >= self._token_at + self._stall_s:
+            elif self._token_at is not None and now >= self._token_at + self._stall_s:
                 self.fired = f"no token for {self._stall_s:g} s"
             else:
                 return

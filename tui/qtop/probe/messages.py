@@ -54,7 +54,7 @@ class ProbeRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: Seconds = 120.0
     """For one request, from sending to the end."""
     stall_s: Seconds = 30.0
-    """How long a stream may bring no token."""
+    """How long a stream that has begun may bring no token; until then it may wait its whole time, as in a queue."""
     api_key: str = ""
     verify: bool | str = True
     """Check the server's certificate; a string names a file of certificates to trust."""

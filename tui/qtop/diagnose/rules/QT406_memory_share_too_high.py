@@ -27,16 +27,19 @@ class _Claim:
     share: float
     others: float
     own: float
+    more: float
+    """Bytes that it may still take."""
     room: float
     """Bytes left once the server has all that it claims; negative where that is not there."""
 
 
 class MemoryShareTooHigh(Rule):
-    """1: server and others together leave less than 300 MiB of a GPU; 2: the server ended before it answered, and what
-    it claims is not there."""
+    """1: the server may still take memory that others hold; 2: it ended before it answered, and what it claims is not
+    there. A server that has all that it claims is not this: what is then left is QT120's."""
 
     id = "QT406"
     title = "gpu-memory-utilization too high"
+    explains = ("QT120",)
     enter = (
         Enter(Severity.WARNING, at=TIGHT, seconds=8.0, of=10.0),
         Enter(Severity.CRITICAL, at=ENDED, seconds=2.0, of=3.0),
@@ -68,7 +71,7 @@ class MemoryShareTooHigh(Rule):
             value = ENDED if claim.room < 0 and claim.others >= OTHERS else 0.0
         else:
             claim = min(claims, key=lambda one: one.room)
-            value = TIGHT if claim.room < LEAST and claim.others >= OTHERS else 0.0
+            value = TIGHT if claim.room < LEAST and claim.others >= OTHERS and claim.more > 0 else 0.0
         return Observed(
             value, lambda: _told(subject, claim, value), impact=1.0 if value >= ENDED else 0.0, figure=f"{share:g}"
         )
@@ -88,7 +91,7 @@ def _claim(gpu: GpuView, share: float, exact: bool, ended: bool) -> _Claim | Non
     else:
         others, own = float(split.others), float(split.server)
     wanted = own if exact and not ended else max(own, total * share)
-    return _Claim(gpu.index, float(total), share, others, own, total - split.reserved - others - wanted)
+    return _Claim(gpu.index, float(total), share, others, own, wanted - own, total - split.reserved - others - wanted)
 
 
 def _told(subject: Subject, claim: _Claim, value: float) -> Told:
