@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Makes the recordings that tests hold rules to: tests/rules/ID/{fires,quiet}.qtop, each saying where it comes from.
 
-make_fixtures.py            all that this machine can make
+make_fixtures.py            all that this machine can make; the groups of fixtures_*.py one by one
 QT201 comes from traces of a real vLLM on an H100. QT202 is recorded here: a real llama.cpp in a cgroup with a CPU quota
 (needs root, a writable v1 or v2 cpu controller, and the demo's wheel).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def main() -> None:
     if os.geteuid() == 0:
         under_quota(0.2, OUT / "QT202/fires.qtop", load=True, seconds=20)
         under_quota(1.5, OUT / "QT202/quiet.qtop", load=True, seconds=16)
+    for group in ("gpu", "cpu", "engine", "config", "requests"):
+        importlib.import_module(f"fixtures_{group}").make()
 
 
 if __name__ == "__main__":

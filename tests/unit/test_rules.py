@@ -74,6 +74,11 @@ def test_its_page_says_all_that_a_page_must(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", IDS)
+def test_the_readme_names_it(rule: str) -> None:
+    assert rule in (ROOT.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rule", IDS)
 def test_what_it_explains_are_rules(rule: str) -> None:
     assert rule not in BY_ID[rule].explains
     assert all(one in BY_ID for one in BY_ID[rule].explains)
@@ -120,14 +125,18 @@ def test_a_healthy_h100_has_no_fault(name: str) -> None:
     assert trace(name).verdict.rule is None
 
 
+@pytest.mark.parametrize(("name", "rule"), [("pinned1_hogs", "QT201"), ("longctx", "QT301"), ("power_side", "QT121")])
+def test_the_labelled_traces_of_a_real_h100_get_their_true_cause(name: str, rule: str) -> None:
+    result = trace(name)
+    assert result.verdict.rule == rule
+    capped = next(one for one in result.findings if one.rule == "QT110")
+    assert capped.severity is Severity.INFO  # a consequence of real work, never a fault
+
+
 @pytest.mark.parametrize("name", ["idle", "steady1", "longctx", "power_side"])
 def test_an_engine_that_gets_its_cpu_is_not_said_to_wait(name: str) -> None:
     assert state(trace(name), "QT201") is State.CLEAR
     assert state(trace(name), "QT202") is State.CANNOT_TELL  # cgroups were not recorded: that is no clear
-
-
-def test_the_starved_engine_of_a_real_h100() -> None:
-    assert trace("pinned1_hogs").verdict.rule == "QT201"
 
 
 def test_a_fix_recorded_on_a_real_h100_is_seen_to_help_and_its_undo_to_hurt() -> None:

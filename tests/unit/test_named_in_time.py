@@ -1,0 +1,64 @@
+"""A real vLLM 0.25.1 on a real H200, disturbed on purpose (scripts/disturb_gpu.py): the cause is the verdict, it is
+named in time, and before the disturbance nothing was. A marker stands at the moment from which the disturbance did."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from qtop.diagnose.engine import Diagnosis
+from qtop.diagnose.registry import RULES
+from qtop.diagnose.verdict import verdict
+from qtop.diagnose.whole import diagnose_all
+from qtop.model.derive import Deriver
+from qtop.record.reader import Recording
+
+FOLDER = Path(__file__).parent.parent / "data/recordings/disturbed"
+CASES = {
+    "cpu-starved": ("QT201", 10.0),
+    "narrow-affinity": ("QT201", 10.0),
+    "another-process-computes": ("QT121", 20.0),
+    "pcie-saturated": ("QT112", 20.0),
+    "sequence-cap": ("QT303", 20.0),
+    "prefill-bound": ("QT304", 45.0),
+    "engine-stopped": ("QT305", 10.0),
+    "vram-nearly-full": ("QT120", 20.0),
+    "kv-full": ("QT301", 45.0),  # filling 800 000 tokens takes 24 s of it
+}
+"""The verdict, and how many seconds it may take: critical ones 10, warnings 20, what needs histogram windows 45."""
+
+
+@cache
+def said(name: str) -> tuple[list[tuple[float, str | None]], float]:
+    """(seconds since the marker, leading rule) at each sample; and seconds of the recording after the marker."""
+    recording = Recording(FOLDER / f"h200-{name}.qtop")
+    (marker,) = [event for event in recording.events() if event.kind == "marker"]
+    deriver, diagnosis = Deriver(), Diagnosis(RULES)
+    lines = []
+    for sample in recording.samples():
+        frame = deriver.push(sample)
+        lines.append((frame.t - marker.t, verdict(frame, diagnosis.push(frame)).rule))
+    return lines, lines[-1][0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_cause_is_named_in_time(name: str) -> None:
+    expected, limit = CASES[name]
+    lines, _ = said(name)
+    named = [t for t, rule in lines if rule == expected and t >= 0]
+    assert named and named[0] <= limit
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_was_wrong_before(name: str) -> None:
+    lines, _ = said(name)
+    assert {rule for t, rule in lines if t < 0} == {None}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_verdict_of_the_whole_recording_is_the_cause(name: str) -> None:
+    whole = diagnose_all(Recording(FOLDER / f"h200-{name}.qtop").samples())
+    assert whole is not None
+    assert whole.verdict.rule == CASES[name][0]
