@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from qtop.diagnose.rule import Answer, Evidence, Observed, Remedy, Rule, Told
+from qtop.diagnose.rule import Answer, CannotTell, Evidence, Observed, Remedy, Rule, Told
 from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, sched_of, thread_name
 from qtop.model.frame import Frame, GpuView, HostView, QuotaView, SchedView, ThreadView
 from qtop.sample import Absent, cpulist
 from qtop.units import percent
+
+NEW_QUOTA = CannotTell("its cgroup has a CPU quota since a moment ago: the next reading tells how long that stopped it")
 
 
 class EngineWaitsForCpu(Rule):
@@ -26,6 +28,8 @@ class EngineWaitsForCpu(Rule):
         if not isinstance(sched, SchedView):
             return sched
         worst = max(sched.critical, key=lambda thread: thread.contended)
+        if isinstance(sched.quota, QuotaView) and isinstance(sched.quota.throttled, Absent):
+            return NEW_QUOTA  # for one reading: what it stopped is not yet told from what others took
 
         def tell() -> Told:
             return Told(
