@@ -131,7 +131,7 @@ async def test_leaving_the_screen_does_not_stop_the_test() -> None:
             await opened(pilot, app)
             await tap(pilot, "enter")
             await until(pilot, lambda: "on on on" in page(app), 20.0)
-            await tap(pilot, "tab")
+            await tap(pilot, "o")
             await until(pilot, lambda: "tokens so far" in lines(app, "probe"))
             assert app.session.probing
             await opened(pilot, app)

@@ -18,14 +18,23 @@ PLANS = {"d": "app.demo", "s": "app.choose"}
 
 
 def numbered(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
-    """The remedies behind the keys 1–9: those of firing findings, in order."""
-    return [(one, remedy) for one in findings if one.state is State.FIRING for remedy in one.remedies][:9]
+    """The remedies behind the keys 1–9: those of firing findings, in order; one that several offer has one key."""
+    first: dict[str, tuple[Finding, Remedy]] = {}
+    for one in findings:
+        for remedy in one.remedies:
+            first.setdefault(remedy.knob, (one, remedy))
+    return list(first.values())[:9]
+
+
+def _keys(findings: tuple[Finding, ...]) -> dict[str, int]:
+    """The number of each remedy, by its knob."""
+    return {remedy.knob: number for number, (_, remedy) in enumerate(numbered(findings), 1)}
 
 
 def finding_lines(look: Look, findings: tuple[Finding, ...], width: int, height: int, now: float = 0.0) -> list[Line]:
     """What fires, with as much of its evidence as there is room for; what came and went; how many are clear, and what
     cannot be told, one by one as far as they fit."""
-    keys = {(one.rule, remedy.knob): number for number, (one, remedy) in enumerate(numbered(findings), 1)}
+    keys = _keys(findings)
     firing = [one for one in findings if one.state is State.FIRING]
     past = [one for one in findings if one.state is not State.FIRING and one.record.times]
     past.sort(key=lambda one: one.record.last_end or 0.0, reverse=True)
@@ -97,14 +106,14 @@ def finding_pen(finding: Finding) -> str:
     return "crit" if finding.severity is Severity.CRITICAL else "warn"
 
 
-def _line(look: Look, finding: Finding, keys: dict[tuple[str, str], int], width: int) -> Line:
+def _line(look: Look, finding: Finding, keys: dict[str, int], width: int) -> Line:
     pen = finding_pen(finding)
     page = f"app.page('{finding.rule}')"
     head = [look.seg(f"{MARKS[finding.state]} ", pen), look.seg(f"{finding.rule} ", pen, page)]
     room = width - 9
     if finding.state in (State.FIRING, State.CLEAR):
         share = f" {figure_text(finding, 5)}"
-        mine = [keys.get((finding.rule, remedy.knob)) for remedy in finding.remedies]
+        mine = [keys.get(remedy.knob) for remedy in finding.remedies]
         tail = [look.seg(share, pen if finding.state is State.FIRING else "label")]
         used = len(share)
         for number in (one for one in mine if one is not None):
@@ -124,10 +133,12 @@ def _line(look: Look, finding: Finding, keys: dict[tuple[str, str], int], width:
 
 def verdict_line(look: Look, verdict: Verdict, findings: tuple[Finding, ...], width: int, plan: str = "") -> Line:
     """Row 2: the one line, with its key at the right end."""
-    keys = numbered(findings)
+    keys = _keys(findings)
     tail = ""
     if verdict.rule is not None:
-        mine = [(number, remedy) for number, (one, remedy) in enumerate(keys, 1) if one.rule == verdict.rule]
+        leading = next((one for one in findings if one.rule == verdict.rule), None)
+        remedies = leading.remedies if leading is not None else ()
+        mine = [(keys[remedy.knob], remedy) for remedy in remedies if remedy.knob in keys]
         tail = f" [{mine[0][0]}] {mine[0][1].label if width >= 80 else 'fix'} " if mine else ""
     tail = tail or (f" {plan} " if plan else "")
     pen = {Severity.CRITICAL: "crit_bar", Severity.WARNING: "warn_bar"}.get(verdict.severity or Severity.INFO, "title")
