@@ -25,13 +25,26 @@ def engine_of(frame: Frame) -> EngineView | CannotTell:
 def gpus_of(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
     """The GPUs that the server uses (where the driver does not say: the only one, else all), at least one."""
     gpus = frame.gpus
+    if not isinstance(gpus, Absent) and gpus:
+        return _servers(gpus)
     if isinstance(gpus, Absent):
         if gpus.why is Why.UNSUPPORTED:
             return NotApplicable(gpus.detail or "no GPU that NVML knows")
         return CannotTell(said(gpus))
-    if not gpus:
-        return NotApplicable("no GPU")
-    return gpus_of_server(gpus) or gpus
+    return NotApplicable("no GPU")
+
+
+_latest: tuple[tuple[GpuView, ...], tuple[GpuView, ...]] = ((), ())
+"""The GPUs last asked about and those of them that the server uses: twenty rules ask about the same ones each tick."""
+
+
+def _servers(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
+    global _latest
+    known, found = _latest
+    if known is not gpus:
+        found = gpus_of_server(gpus) or gpus
+        _latest = (gpus, found)
+    return found
 
 
 def host_of(frame: Frame) -> HostView | CannotTell:

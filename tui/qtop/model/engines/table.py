@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from qtop.model.series import Copies, Match, Totals, increase, rate, ratio, totals_of
@@ -60,6 +61,7 @@ class Ranked(Spec, Protocol):
         """The values that ``label`` has."""
 
 
+@lru_cache(maxsize=512)
 def _none(names: tuple[str, ...], absent: str) -> Told:
     return Absent(Why.UNSUPPORTED, absent or f"the server has no {names[0]}"), ""
 
@@ -69,6 +71,7 @@ def told(reading: Any, source: str) -> Told:
     return reading, "" if isinstance(reading, Absent) else source
 
 
+@lru_cache(maxsize=512)
 def spelled(name: str, match: Match) -> str:
     """The name with the labels that were asked for."""
     labels = ",".join(f'{label}="{value}"' for label, value in match)
