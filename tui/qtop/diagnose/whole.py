@@ -95,6 +95,8 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
         firing: list[Finding] = []
         for finding in diagnosis.push(frame):
             total = sums[finding.rule]
+            if finding is total.last:
+                continue  # what cannot be told, or does not apply, is the same object as long as it lasts
             total.weighted += finding.value * frame.dt
             total.last = finding
             if finding.state in (State.FIRING, State.CLEAR):

@@ -31,11 +31,15 @@ class Waits:
         self._kept.append((t, _by_stage(sched.critical)))
         while t - self._kept[0][0] >= self._seconds:
             self._kept.popleft()
+        rows = [shares for _, shares in self._kept]
+        names = rows[-1].keys()
+        if all(shares.keys() == names for shares in rows):
+            return {stage: sum(shares[stage] for shares in rows) / len(rows) for stage in names}
         sums: dict[str, list[float]] = {}
-        for _, shares in self._kept:
+        for shares in rows:
             for stage, share in shares.items():
                 sums.setdefault(stage, []).append(share)
-        return {stage: sum(shares) / len(shares) for stage, shares in sums.items()}
+        return {stage: sum(held) / len(held) for stage, held in sums.items()}
 
 
 def _by_stage(critical: tuple[ThreadView, ...]) -> dict[str, float]:

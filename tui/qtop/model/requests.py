@@ -105,6 +105,12 @@ class Requests:
         self._own: deque[tuple[float, PromptEnds]] = deque()
         self._last: tuple[float, _Counters] | None = None
         self._ticks: deque[tuple[float, _Grown]] = deque()
+        self._sums = [0.0] * 5
+        """Of the ticks, in the order of ``_count``. Whole numbers: adding and taking away leaves no error."""
+
+    def _count(self, tick: _Grown, sign: float) -> None:
+        counted = (tick.finished, tick.cut, tick.answered, tick.refused, tick.aborted)
+        self._sums = [held + sign * one for held, one in zip(self._sums, counted, strict=True)]
 
     def push(self, t: float, client: ClientSample | Absent, engine: EngineSample | Absent) -> RequestsView:
         """The view at Unix second ``t``."""
@@ -124,7 +130,7 @@ class Requests:
 
     def _take(self, t: float, engine: EngineSample | Absent) -> _Counters | None:
         while self._ticks and t - self._ticks[0][0] >= WINDOW_S:
-            self._ticks.popleft()
+            self._count(self._ticks.popleft()[1], -1.0)
         if isinstance(engine, Absent):
             return None
         last = self._last
@@ -135,8 +141,10 @@ class Requests:
             grown = counters.growth(last[1])
             if grown is None:
                 self._ticks.clear()
+                self._sums = [0.0] * 5
             elif grown.finished or grown.answered or grown.refused:
                 self._ticks.append((t, grown))
+                self._count(grown, 1.0)
         self._last = (engine.at, counters)
         return counters
 
@@ -144,13 +152,7 @@ class Requests:
         if counters is None:
             why = engine if isinstance(engine, Absent) else NOT_YET
             return ServedView(why, why, why, why, why)
-        finished = cut = answered = refused = aborted = 0.0
-        for _, tick in self._ticks:
-            finished += tick.finished
-            cut += tick.cut
-            answered += tick.answered
-            refused += tick.refused
-            aborted += tick.aborted
+        finished, cut, answered, refused, aborted = self._sums
         http = counters.answered is not None
         return ServedView(
             finished=finished if counters.finished is not None else _NO_SERVER,
