@@ -69,7 +69,7 @@ class ChooserScreen(ListScreen):
 
     def _show(self, place: int, count: int) -> None:
         """Scroll so far that the chosen row is seen, with a heading above it."""
-        room = max(1, self._fits - 1)
+        room = max(1, self.size.height - 4 - 1)
         if place < self._first + 1:
             self._first = max(0, place - 1)
         elif place >= self._first + room:

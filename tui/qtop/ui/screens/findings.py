@@ -47,16 +47,18 @@ class FindingsScreen(ChooserScreen):
                 items.append(("", (self.look.seg(HEADINGS[seen], "title"),)))
             pen = finding_pen(one)
             told = self._told(one.state)
-            figure = figure_text(one, 12) if told else " " * 12
-            name = fit(one.title, 42).ljust(42) if width >= 100 else fit(one.title, 30).ljust(30)
-            used = 8 + width_of(name) + 14
+            wide = width >= 100
+            figure = figure_text(one) if told else ""
+            name = fit(one.title, 42).ljust(42) if wide else fit(one.title, 30).ljust(30)
+            column = 16 if wide else 14
+            used = 8 + width_of(name) + column + 2
             note = one.headline if one.state is State.FIRING else one.reason
             if one.record.times and one.state is State.CLEAR:
                 note = episodes_text(one, end)
             line: Line = (
                 self.look.seg(f"{MARKS[one.state]} {one.rule} ", pen, f"app.page('{one.rule}')"),
                 self.look.seg(name, "text" if one.state is State.FIRING else "label", f"app.page('{one.rule}')"),
-                self.look.seg(f" {fit(figure, 12)} ", pen),
+                self.look.seg(f" {fit(figure, column).rjust(column)} ", pen),
                 self.look.seg(fit(note, max(0, width - used)), "label"),
             )
             items.append((one.rule, line))
