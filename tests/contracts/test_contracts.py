@@ -36,7 +36,7 @@ def test_rule_ids_are_unique_and_complete() -> None:
     assert len(set(ids)) == len(ids)
     for rule in RULES:
         assert rule.enter
-        assert all(enter.at > rule.clear.below for enter in rule.enter), "it would clear where it enters"
+        assert all(enter.at >= rule.clear.below for enter in rule.enter), "it would clear where it enters"
         assert all(0 < enter.seconds <= enter.of for enter in rule.enter)
         assert {path.suffix for path in (ROOT / "tui/qtop/diagnose/rules").glob(f"{rule.id}_*")} == {".py", ".md"}
         for name in ("fires", "quiet"):

@@ -102,7 +102,7 @@ def set_to(frame: Frame, name: str, value: str, source: str = "command line") ->
 
 def waiting(frame: Frame, share: float) -> Frame:
     assert isinstance(frame.sched, SchedView)
-    critical = tuple(replace(one, wait=share, throttled=0.0) for one in frame.sched.critical)
+    critical = tuple(msgspec.structs.replace(one, wait=share, throttled=0.0) for one in frame.sched.critical)
     return sched_with(frame, critical=critical)
 
 
@@ -174,7 +174,7 @@ def test_on_every_machine_each_claim_says_something_that_can_be_read(name: str) 
         if checked.state in DECIDED:
             assert checked.measured.strip(), f"{entry.claim.id} says {checked.state} and shows nothing"
         assert checked.measured or checked.note, entry.claim.id
-        text = " ".join((checked.measured, checked.note, *checked.worked, entry.action))
+        text = " ".join(filter(None, (checked.measured, checked.note, *checked.worked, entry.action)))
         assert not re.search(r"Traceback|Absent\(|<Why|\bNone\b|\bnan\b|\binf\b|  |; ?$|\n|\{|\}(?!')", text), text
         assert not any(word in entry.action for word in NEVER), f"{entry.claim.id}: {entry.action}"
     assert len(guide_text(entries, frame, "test").splitlines()) == 2 + len(IDS) + 2 * len({c.section for c in CLAIMS})

@@ -111,6 +111,7 @@ def snapshot_document(source: str, frame: Frame, verdict: Verdict, findings: tup
         assert isinstance(info, ServerInfo)
         frame = dataclasses.replace(frame, launch=dataclasses.replace(frame.launch, info=info))
     body = plain(frame)
+    del body["server_before"]  # for rules only: while it is there it is the server, and is above
     if isinstance(frame.server, ServerInfo):  # what was read is in "settings", weighed
         del body["server"]["settings"], body["server"]["settings_missing"]
     body["settings"] = settings_document(frame.settings)
