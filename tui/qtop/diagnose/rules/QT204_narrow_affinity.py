@@ -13,6 +13,8 @@ from qtop.units import percent
 NARROW = 0.001
 """The value of a narrow mask that costs nothing: below any share that is one."""
 SHORT = 0.05
+REMEDIES = (Remedy("cpu-affinity", "widen affinity"),)
+"""Offered where something waits: a narrow mask that costs nothing is somebody's choice."""
 SPARE = 0.80
 """Other CPUs are no help where they are busier than this."""
 
@@ -110,4 +112,4 @@ def _told(sched: SchedView, worst: ThreadView, missing: frozenset[int], spare: f
     ]
     if spare is not None:
         lines.append(Evidence(f"CPUs {kept} are idle", spare, "of the time", 1.0 - SPARE, "proposed"))
-    return Told(text, tuple(lines), (Remedy("cpu-affinity", "widen affinity"),), reason)
+    return Told(text, tuple(lines), REMEDIES if worst.contended >= SHORT else (), reason)
