@@ -290,7 +290,9 @@ def test_the_cap_is_that_of_each_engine() -> None:
 
 
 def test_the_cap_must_be_known() -> None:
-    answer = look("QT303", frame(server=of("vllm", max_running=Absent(Why.UNSUPPORTED, "only on its command line"))))
+    untold = of("vllm", max_running=Absent(Why.UNSUPPORTED, "only on its command line"))
+    assert seen("QT303", frame(server=untold)).value == 0.0, "nothing waits"
+    answer = look("QT303", frame(server=untold, **QUEUE))
     assert isinstance(answer, CannotTell)
     assert "command line" in answer.reason
     assert isinstance(look("QT303", frame(kv_use=NO, running=16.0, **QUEUE)), CannotTell)

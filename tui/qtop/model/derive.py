@@ -19,6 +19,7 @@ from qtop.model.gpu_track import Tracks, lost_with_xids
 from qtop.model.host import host_view
 from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.requests import Requests
+from qtop.model.running import RunningTrack
 from qtop.model.sched import sched_view
 from qtop.model.series import rate, totals_of
 from qtop.model.serving import LatencyView
@@ -93,6 +94,7 @@ class Deriver:
         self._util = UtilTrack()
         self._launch = LaunchTrack()
         self._requests = Requests()
+        self._running = RunningTrack()
         self._frame = Frame(0.0, 0.0)
 
     def push(self, sample: Sample) -> Frame:
@@ -124,8 +126,11 @@ class Deriver:
             api_servers = several.how_many(self._frame.sched, settings)
             self._frame = replace(self._frame, engine=several.without_steps(self._frame.engine, api_servers))
         fall, roof = self._waterfall(engine, self._client(sample)), roofline.present(self._frame)
+        view = self._frame.engine
+        running, waiting = (view, view) if isinstance(view, Absent) else (view.running, view.waiting)
         self._frame = replace(
             self._frame,
+            running=self._running.push(sample.t, running, waiting),
             waterfall=fall,
             latency=self._latency(engine),
             kv_tokens=_kv_capacity(self._frame),

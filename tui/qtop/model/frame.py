@@ -18,6 +18,7 @@ from qtop.model.cpu import (
 )
 from qtop.model.gpu_view import GpuView, VramSplit
 from qtop.model.requests import RequestsView
+from qtop.model.running import RunningView
 from qtop.model.serving import LatencyView, LoraView, ModelView, RankView
 from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, Absent, Reading, ServerInfo
@@ -199,5 +200,7 @@ class Frame:
     """A server that starts while none answers, None where none was seen."""
     server_before: ServerInfo | Absent = NOT_YET
     """The server last seen, which is ``server`` as long as it is there."""
+    running: RunningView | Absent = NOT_YET
+    """How many requests ran over the last six seconds."""
     requests: RequestsView | Absent = NOT_YET
     """How requests ended lately."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import known, queued_share, said
-from qtop.diagnose.rules.queueing import FREE, effective, kind_of, queue_lines, queue_of, title_of
+from qtop.diagnose.rules.queueing import COARSE, FREE, effective, kind_of, queue_lines, queue_of, title_of
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
-from qtop.sample import Absent
+from qtop.sample import Absent, Reading
 from qtop.units import number, percent
 
 KNOBS = {
@@ -17,6 +17,9 @@ KNOBS = {
     "trtllm": "--max_batch_size",
     "ollama": "OLLAMA_NUM_PARALLEL",
 }
+
+
+SEEN = "the limit is not told: their number stands there while others wait"
 
 
 class SequenceCap(Rule):
@@ -34,7 +37,10 @@ class SequenceCap(Rule):
         if isinstance(found, CannotTell):
             return found
         engine, running, waiting = found
-        cap = cap_of(frame)
+        told = cap_of(frame)
+        if waiting <= 0 and isinstance(told, Absent):
+            return Observed(0.0, lambda: Told("nothing waits", ()), figure="")
+        cap = seen_cap(frame, engine) if isinstance(told, Absent) else told
         if isinstance(cap, Absent):
             return CannotTell(f"how many requests {title_of(frame)} runs at once: {said(cap)}")
         use = engine.kv_use
@@ -45,7 +51,7 @@ class SequenceCap(Rule):
         value = running / cap if bound and cap > 0 else 0.0
         return Observed(
             value,
-            lambda: _told(frame, engine, running, waiting, cap),
+            lambda: _told(frame, engine, running, waiting, cap, isinstance(told, Absent)),
             impact=queued_share(frame, engine) if bound else 0.0,
             figure=f"{running:.0f} of {cap}",
         )
@@ -54,10 +60,23 @@ class SequenceCap(Rule):
 RULE = SequenceCap()
 
 
-def _told(frame: Frame, engine: EngineView, running: float, waiting: float, cap: int) -> Told:
+def seen_cap(frame: Frame, engine: EngineView) -> Reading[int]:
+    """The limit where it is not told: what the number of running requests stands at while others wait, tokens come and
+    the KV cache is far from full. Above what has been seen, where that number moves."""
+    view, told = frame.running, cap_of(frame)
+    if isinstance(view, Absent) or isinstance(engine.kv_use, Absent) or isinstance(engine.gen_tok_s, Absent):
+        return told
+    if engine.kv_use >= COARSE or engine.gen_tok_s <= 0:
+        return told
+    if view.limit is not None:
+        return view.limit
+    return told if view.stands else int(view.most) + 1
+
+
+def _told(frame: Frame, engine: EngineView, running: float, waiting: float, cap: int, seen: bool) -> Told:
     knob = KNOBS.get(kind_of(frame), "its limit")
     lines = [
-        Evidence("requests that run", running, "requests", float(cap), f"the most that may run at once ({knob})"),
+        Evidence("requests that run", running, "requests", float(cap), SEEN if seen else f"the most at once ({knob})"),
         Evidence("requests that wait", waiting, "requests", 1.0, engine.sources.get("waiting", "")),
         *queue_lines(frame, engine)[2:],
     ]

@@ -38,6 +38,9 @@ class PrefillBound(Rule):
         if waiting <= 0:
             return Observed(0.0, lambda: _told(frame, engine, waiting, None), figure="")
         use, cap = engine.kv_use, cap_of(frame)
+        if isinstance(cap, Absent) and not isinstance(frame.running, Absent):
+            # Not told: one that shows in what runs, else above what has been seen.
+            cap = frame.running.limit or int(frame.running.most) + 1
         if isinstance(use, Absent):
             return CannotTell(f"how full the KV cache is: {said(use)}")
         if isinstance(cap, Absent):
