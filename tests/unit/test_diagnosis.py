@@ -10,10 +10,10 @@ from tests.build import T0, vllm
 
 from qtop.diagnose.engine import Diagnosis, Finding
 from qtop.diagnose.registry import RULES
-from qtop.diagnose.rule import Observed, State
+from qtop.diagnose.rule import Observed, Severity, State, Told
 from qtop.diagnose.rules.cpu_wait import thread_name
 from qtop.diagnose.rules.QT201_engine_waits_for_cpu import RULE
-from qtop.diagnose.verdict import verdict
+from qtop.diagnose.verdict import leading, verdict
 from qtop.diagnose.whole import diagnose_all
 from qtop.model.cpu import Competitor
 from qtop.model.derive import Deriver
@@ -288,3 +288,33 @@ def test_a_server_that_fills_its_own_cpus_is_not_told_to_move_its_neighbours() -
     assert isinstance(answer, Observed) and "it needs more CPUs" in answer.told.reason
     beside = RULE.look(crowded(1.0, 0.9))
     assert isinstance(beside, Observed) and "beside it" in beside.told.reason
+
+
+# ---- the verdict
+
+
+def of_size(rule: str, impact: float, severity: Severity = Severity.WARNING) -> Finding:
+    seen = Observed(1.0, lambda: Told(rule, ()), impact=impact)
+    return Finding(rule, rule, State.FIRING, severity, 1.0, 0.0, seen)
+
+
+def test_the_verdict_is_what_explains_most_and_does_not_flap_between_two_of_a_size() -> None:
+    steal, memory = of_size("QT207", 0.07), of_size("QT601", 0.08)
+
+    def rule(*findings: Finding, held: str | None = None) -> str | None:
+        first = leading(findings, held)
+        return first.rule if first is not None else None
+
+    assert rule(steal, memory) == "QT601"
+    assert rule(steal, memory, held="QT207") == "QT207"
+    assert rule(steal, of_size("QT601", 0.30), held="QT207") == "QT601"
+    assert rule(memory, held="QT207") == "QT601", "what has cleared holds nothing"
+    assert rule(steal, of_size("QT601", 0.08, Severity.CRITICAL), held="QT207") == "QT601"
+    assert rule() is None
+
+
+def test_a_cause_is_told_before_what_follows_from_it_and_an_info_never() -> None:
+    starved, waits = of_size("QT208", 0.9), of_size("QT201", 0.3)
+    first = leading([starved, waits], "QT208")
+    assert first is not None and first.rule == "QT201"
+    assert leading([of_size("QT110", 1.0, Severity.INFO)]) is None

@@ -121,7 +121,8 @@ class Session:
         if self._watch is not None:
             self._watch.push(sample, frame, findings)
         self._seq += 1
-        snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings))
+        held = self.latest.verdict.rule if self.latest is not None else None
+        snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings, held))
         self.history.add(frame)
         snapshots = self._snapshots
         while snapshots and snapshots[-1].frame.t >= frame.t:

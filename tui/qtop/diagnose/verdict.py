@@ -10,15 +10,18 @@ from qtop.diagnose.rule import Severity, State
 from qtop.model.frame import EngineView, Frame
 from qtop.sample import Absent, Why
 
+CLEARLY, LITTLE = 1.25, 0.02
+"""A finding takes the verdict from another when it explains a quarter more, and two hundredths of a request's time."""
 FEW = 3
 """So many rules that cannot tell are named in a verdict; more are counted."""
 
 
-def verdict(frame: Frame, findings: tuple[Finding, ...]) -> Verdict:
+def verdict(frame: Frame, findings: tuple[Finding, ...], held: str | None = None) -> Verdict:
     """The finding that explains most of a request's time; without one, what is missing before all could be called
-    well, and what the limit is when all is."""
+    well, and what the limit is when all is. ``held``: the rule of the verdict before, which keeps its place against
+    one that explains hardly more."""
     firing = [finding for finding in findings if finding.state is State.FIRING]
-    first = leading(firing)
+    first = leading(firing, held)
     if first is not None:
         return Verdict(first.rule, first.headline, first.severity)
     if isinstance(frame.server, Absent):
@@ -28,14 +31,19 @@ def verdict(frame: Frame, findings: tuple[Finding, ...]) -> Verdict:
     return _nothing(frame, findings, firing)
 
 
-def leading(firing: Iterable[Finding]) -> Finding | None:
+def leading(firing: Iterable[Finding], held: str | None = None) -> Finding | None:
     """Of firing findings the one that the verdict is about: a cause before its consequences, then the largest share
-    of a request's time, then the worst; None where no warning fires."""
+    of a request's time, then the worst; None where no warning fires. That of ``held`` stays unless another explains
+    clearly more: two of the same size must not take turns on the screen."""
     faults = [one for one in firing if one.severity.rank >= Severity.WARNING.rank]
     explained = {other for one in faults for other in BY_ID[one.rule].explains}
     # Two that explain each other: neither may hide the other.
     causes = [one for one in faults if one.rule not in explained] or faults
-    return min(causes, key=lambda one: (-one.impact, -one.severity.rank, one.rule), default=None)
+    first = min(causes, key=lambda one: (-one.impact, -one.severity.rank, one.rule), default=None)
+    before = next((one for one in causes if one.rule == held), None)
+    if first is None or before is None or before.severity.rank < first.severity.rank:
+        return first
+    return before if first.impact <= before.impact * CLEARLY + LITTLE else first
 
 
 def _nothing(frame: Frame, findings: tuple[Finding, ...], firing: list[Finding]) -> Verdict:

@@ -85,6 +85,7 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     sums: dict[str, _Sum] = {rule.id: _Sum() for rule in RULES}
     turns: list[Turn] = []
     begin: float | None = None
+    held: str | None = None
     count, span = 0, 0.0
     frame = Frame(0.0, 0.0)
     for sample in samples:
@@ -107,7 +108,8 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
             if finding.state is not total.state:
                 total.state = finding.state
                 turns.append(Turn(frame.t, finding.rule, finding.state))
-        first = leading(firing)
+        first = leading(firing, held)
+        held = first.rule if first is not None else None
         if first is not None:
             sums[first.rule].led += first.impact * frame.dt
             sums[first.rule].seconds_led += frame.dt

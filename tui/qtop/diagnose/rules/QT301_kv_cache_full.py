@@ -19,7 +19,7 @@ class KvCacheFull(Rule):
     title = "KV cache full"
     enter = (Enter(Severity.WARNING, at=FULL, seconds=8.0, of=10.0),)
     clear = Clear(below=0.80, seconds=20.0)
-    explains = ("QT308",)
+    explains = ("QT302", "QT308")
 
     def look(self, frame: Frame) -> Answer:
         """The use, if requests wait for capacity."""
