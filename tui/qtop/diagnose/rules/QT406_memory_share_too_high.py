@@ -82,7 +82,7 @@ RULE = MemoryShareTooHigh()
 
 def _claim(gpu: GpuView, share: float, exact: bool, ended: bool) -> _Claim | None:
     split, total = gpu.vram, gpu.mem_total
-    if isinstance(split, Absent) or isinstance(total, Absent):
+    if isinstance(split, Absent) or isinstance(total, Absent) or total <= 0:
         return None
     if isinstance(split.others, Absent) or isinstance(split.server, Absent):
         if not ended or isinstance(gpu.mem_used, Absent):
