@@ -296,7 +296,7 @@ def test_a_start_is_named_soon_and_its_end_at_once() -> None:
 def test_a_context_of_256k_is_36_gib() -> None:
     frame = launching("--max-model-len 262144 --gpu-memory-utilization 0.92", ended=True)
     assert value("QT402", frame) > 2.0
-    assert "262,144 tokens × 144 KiB = 36.0 GiB" in headline("QT402", frame)
+    assert "262 144 tokens × 144 KiB = 36.0 GiB" in headline("QT402", frame)
     assert 1.0 < value("QT402", launching("--gpu-memory-utilization 0.92")) < 2.0  # the model's own context
     assert value("QT402", launching("--max-model-len 262144 --kv-cache-dtype fp8", ended=True)) > 2.0
 

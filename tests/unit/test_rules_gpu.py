@@ -383,7 +383,7 @@ def test_an_xid_speaks_for_five_minutes() -> None:
 
 def test_an_xid_explains_a_server_only_where_it_stands_still() -> None:
     bad = gpu(xids=(Xid(999.0, 0, 119),))
-    assert impact("QT114", bad) == 0.0
+    assert impact("QT114", bad) == pytest.approx(0.1)  # it slows nothing, and may make answers wrong
     assert impact("QT114", bad, engine=replace(RUNS, gen_tok_s=0.0, prompt_tok_s=0.0)) == 1.0
     assert impact("QT114", bad, engine=Absent(Why.LOST, "no answer")) == 1.0
 

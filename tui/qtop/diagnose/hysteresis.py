@@ -13,6 +13,8 @@ from qtop.diagnose.rule import Clear, Enter, Severity
 MAX_WEIGHT_S = 10.0
 """One frame speaks for at most so long: after a gap (suspended laptop, stopped qtop) its mean says nothing of the
 moments."""
+USUAL = 3.0
+"""Nor for more than so many times what the frame before it spoke for: between them nobody looked."""
 SLACK = 0.95
 """Half a tick of slack: eight ticks of 0.99 s are eight seconds to anybody but a machine."""
 
@@ -29,6 +31,7 @@ class Hysteresis:
         self._clear = clear
         self._least = min(one.seconds for one in enter) * SLACK
         self._eased = 0.0
+        self._t = self._dt = 0.0
         self.severity: Severity | None = None
         self.watched = 0.0
         """Seconds observed since it began, or since its input was gone for long."""
@@ -50,6 +53,12 @@ class Hysteresis:
     def push(self, t: float, dt: float, value: float) -> None:
         """A frame at ``t`` that speaks for the ``dt`` seconds before it."""
         weight = min(dt, MAX_WEIGHT_S)
+        if self._dt > 0.0:
+            weight = min(weight, USUAL * self._dt)
+        if t < self._t:  # the clock was set back: what it told until then would be of the future
+            for _, hits in self._enters:
+                hits.clear()
+        self._t, self._dt = t, dt or self._dt
         clear = self._clear
         self.watched += weight
         self.better = self.better + weight if value < clear.below else 0.0

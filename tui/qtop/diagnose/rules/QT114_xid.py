@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import gpus_of, said
 from qtop.diagnose.rules.gpus import stalled
+from qtop.diagnose.rules.requests import WRONG
 from qtop.diagnose.rules.xid import meaning
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Absent, Xid
@@ -51,7 +52,7 @@ class XidError(Rule):
                 return CannotTell(f"{said(why)}: dmesg | grep Xid shows them")
             return Observed(0.0, lambda: _none(gpus), figure="")
         value, xid = worst
-        impact = 1.0 if value >= VALUES[Severity.CRITICAL] and stalled(frame) else 0.0
+        impact = (1.0 if stalled(frame) else WRONG) if value >= VALUES[Severity.CRITICAL] else 0.0
         return Observed(value, lambda: _told(frame, gpus, xid), impact=impact, figure=f"Xid {xid.code}")
 
 

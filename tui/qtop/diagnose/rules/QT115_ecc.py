@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import gpus_of, known, said
 from qtop.diagnose.rules.gpus import stalled
+from qtop.diagnose.rules.requests import WRONG
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Absent, Why
 
@@ -45,7 +46,7 @@ class EccErrors(Rule):
                 return NotApplicable("the GPU has no ECC, or it is off")
             return CannotTell(said(why))
         value, gpu = worst
-        impact = 1.0 if value >= 2.0 and stalled(frame) else 0.0
+        impact = (1.0 if stalled(frame) else WRONG) if value >= 2.0 else 0.0
         figure = "uncorrected" if value >= 2.0 else f"{known(gpu.ecc_corrected_min) or 0.0:.0f} a minute"
         return Observed(value, lambda: _told(gpu, value), impact=impact, figure=figure)
 

@@ -11,6 +11,7 @@ from qtop.model.frame import Frame
 from qtop.model.roofline import Shape, shape_of
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
+from qtop.units import number
 
 STARTS, ENDED = 1.0, 2.0
 OVERHEAD = 0.5 * GIB
@@ -70,7 +71,7 @@ def _counted(length: float, pool: float) -> Told:
     if pool >= length:
         return Told("the longest request fits the KV cache", lines)
     return Told(
-        f"CONTEXT CANNOT FIT: requests may have {length:,.0f} tokens, the KV cache holds {pool:,.0f}; "
+        f"CONTEXT CANNOT FIT: requests may have {number(length)} tokens, the KV cache holds {number(pool)}; "
         "set --max-model-len auto",
         lines,
     )
@@ -116,9 +117,9 @@ def _length(view: SettingsView, model: str) -> float | CannotTell:
     if one is not None:
         if one.value in ("auto", "-1"):
             return 0.0
-        number = held(view).number("max_model_len")
-        if number is not None:
-            return number
+        told = held(view).number("max_model_len")
+        if told is not None:
+            return told
     lowered = model.lower()
     known = next((tokens for part, tokens in CONTEXTS.items() if part in lowered), None)
     return float(known) if known is not None else CannotTell("how long this model's context is: not known here")
@@ -186,7 +187,7 @@ def _estimated(subject: Subject, need: _Need) -> Told:
         return Told("the longest request may fit", lines)
     fate = "and vLLM ended" if subject.ended else "and vLLM will end"
     return Told(
-        f"CONTEXT CANNOT FIT {fate}: {need.length:,.0f} tokens × {need.token / 1024:.0f} KiB = {asked / GIB:.1f} GiB "
-        f"of KV cache, room for {max(0.0, need.room) / GIB:.1f}; --max-model-len auto",
+        f"CONTEXT CANNOT FIT {fate}: {number(need.length)} tokens × {need.token / 1024:.0f} KiB = "
+        f"{asked / GIB:.1f} GiB of KV cache, room for {max(0.0, need.room) / GIB:.1f}; --max-model-len auto",
         lines,
     )

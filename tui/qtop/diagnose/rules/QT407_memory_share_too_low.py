@@ -6,10 +6,10 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Obser
 from qtop.diagnose.rules.common import GIB, engine_of, queued_share
 from qtop.diagnose.rules.configured import gpus_in_use, held, settings_of
 from qtop.model.frame import EngineView, Frame, GpuView
-from qtop.model.roofline import kv_pool_bytes, shape_of
+from qtop.model.roofline import kv_pool_bytes
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
-from qtop.units import percent
+from qtop.units import number, percent
 
 FULL = 0.90
 """Of the KV cache (guide: KV-bound)."""
@@ -88,9 +88,10 @@ def _growth(frame: Frame, gpus: tuple[GpuView, ...], share: float, gain: float) 
 def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: float, use: float, gain: float) -> Told:
     total = min((float(one.mem_total) for one in gpus if not isinstance(one.mem_total, Absent)), default=0.0)
     higher = min(MOST, int((share + (gain / total if total else 0.0)) * 100) / 100)
-    model = "" if isinstance(frame.server, Absent) or isinstance(frame.server.model, Absent) else frame.server.model
-    shape = shape_of(model)
-    more = f" ≈ {gain * len(gpus) / shape.kv_token:,.0f} tokens" if shape is not None else ""
+    pool = kv_pool_bytes(frame)
+    more = ""
+    if not isinstance(pool, Absent) and not isinstance(frame.kv_tokens, Absent) and pool > 0:
+        more = f" ≈ {number(gain * len(gpus) * frame.kv_tokens / pool)} tokens"
     lines = (
         Evidence("KV cache in use", use, "of the KV cache", FULL, "guide: KV-bound"),
         Evidence("gpu_memory_utilization", share, "of the GPU's memory"),

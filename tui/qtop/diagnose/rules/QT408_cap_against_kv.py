@@ -8,6 +8,7 @@ from qtop.diagnose.rules.configured import held, is_chosen, settings_of
 from qtop.model.frame import EngineView, Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
+from qtop.units import number
 
 SET, PREEMPTS = 1.0, 2.0
 RATE = 0.1
@@ -80,7 +81,7 @@ def _told(most: float, fits: float, each: float, pool: float, preempt: float, va
     cap = max(1, int(fits))
     seen = f"{preempt:.1f} a second are preempted and computed again" if value >= PREEMPTS else "preemption is ahead"
     return Told(
-        f"CAP EXCEEDS KV CACHE: {most:.0f} requests × {each:,.0f} tokens > {pool:,.0f}; {seen}; "
+        f"CAP EXCEEDS KV CACHE: {most:.0f} requests × {number(each)} tokens > {number(pool)}; {seen}; "
         f"set --max-num-seqs {cap}",
         lines,
     )

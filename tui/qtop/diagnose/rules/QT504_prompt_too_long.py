@@ -7,6 +7,7 @@ from qtop.diagnose.rules.requests import ANY, NONE, PROBE, WRONG, own_of, reques
 from qtop.model.frame import Frame
 from qtop.model.requests import RequestsView
 from qtop.sample import Absent, PromptEnds, ServerInfo
+from qtop.units import number
 
 _OTHERS = CannotTell(
     "requests of other clients were refused (4xx) in the last 2 min, and no metric says why: "
@@ -43,7 +44,7 @@ RULE = PromptTooLong()
 
 def _told(frame: Frame, view: RequestsView, own: PromptEnds) -> Told:
     room = frame.server.max_model_len if isinstance(frame.server, ServerInfo) else None
-    takes = f" ({room} tokens)" if isinstance(room, int) else ""
+    takes = f" ({number(room)} tokens)" if isinstance(room, int) else ""
     lines = [
         Evidence("refused for their length", float(own.too_long), "requests", None, PROBE),
         Evidence("share", share(own.too_long, own.ended), "of test prompts", ANY[0].at),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.requests import PROBE, own_of, requests_of, share
+from qtop.diagnose.rules.requests import PROBE, WRONG, own_of, requests_of, share
 from qtop.model.frame import Frame
 from qtop.model.requests import RequestsView, ServedView
 from qtop.sample import Absent, PromptEnds
@@ -33,7 +33,7 @@ class Timeouts(Rule):
                 return own
             own = PromptEnds()
         value = max(_share(served), share(own.timed_out, own.ended))
-        return Observed(value, lambda: _told(view, own, served, value), impact=value, figure="")
+        return Observed(value, lambda: _told(view, own, served, value), impact=WRONG * value, figure="")
 
 
 RULE = Timeouts()
@@ -57,10 +57,13 @@ def _told(view: RequestsView, own: PromptEnds, served: ServedView, value: float)
     lines.append(Evidence("the larger share", value, "of requests", AT, "qtop's choice: one in ten"))
     if not value:
         return Told("", tuple(lines))
-    who = "test prompts" if own.ended and share(own.timed_out, own.ended) >= _share(served) else "clients"
+    if own.ended and share(own.timed_out, own.ended) >= _share(served):
+        what = f"REQUESTS TIME OUT: {percent(value)} of test prompts were given up"
+    else:
+        what = f"CLIENTS HANG UP on {percent(value)} of requests before the answer ends"
     return Told(
-        f"REQUESTS TIME OUT {percent(value)} end because {who} gave up waiting — stream answers, or wait longer "
-        "than they take",
+        f"{what} — stream answers, or wait longer than they take",
         tuple(lines),
-        reason="what slows the server is in the other findings; a proxy's time-out ends what does not stream first",
+        reason="people who press stop look the same; what slows the server is in the other findings; a proxy's "
+        "time-out ends what does not stream first",
     )

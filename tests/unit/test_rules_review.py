@@ -1,0 +1,106 @@
+"""What rules must not say: after a gap or a clock that was set back, of a symptom beside its cause, in odd figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.test_rules_engine import RUNS, SERVER, gpu
+
+from qtop.diagnose import engine as engine_module
+from qtop.diagnose.engine import Tracker
+from qtop.diagnose.hysteresis import Hysteresis
+from qtop.diagnose.registry import BY_ID
+from qtop.diagnose.rule import Clear, Enter, Observed, Severity, State
+from qtop.diagnose.verdict import leading
+from qtop.model.frame import Frame, GpuView, VramSplit
+from qtop.model.requests import RequestsView, ServedView
+from qtop.model.settings import SettingsView
+from qtop.sample import NOT_YET, PromptEnds, Setting
+
+UNTOLD = ServedView(NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
+
+ENTER = (Enter(Severity.WARNING, at=1.0, seconds=8.0, of=10.0),)
+
+
+def test_a_clock_that_is_set_back_holds_no_finding_up() -> None:
+    """Ten minutes back: what was seen before must not stand for ten minutes more."""
+    over_time = Hysteresis(ENTER, Clear(below=0.5, seconds=10.0))
+    for second in range(1, 11):
+        over_time.push(1000.0 + second, 1.0, 1.0)
+    assert over_time.severity is Severity.WARNING
+    over_time.push(410.0, 0.0, 0.0)
+    for second in range(1, 11):
+        over_time.push(410.0 + second, 1.0, 0.0)
+    assert over_time.severity is None
+
+
+@pytest.mark.parametrize("rule", ["QT303", "QT305", "QT310"])
+def test_one_reading_after_a_long_gap_is_no_finding(rule: str) -> None:
+    """A laptop wakes up and its network is not there yet: one failed request is not five seconds of silence."""
+    over_time = Hysteresis(BY_ID[rule].enter, BY_ID[rule].clear)
+    for second in range(1, 11):
+        over_time.push(float(second), 1.0, 0.0)
+    over_time.push(3610.0, 3600.0, 1.0)
+    assert over_time.severity is None
+    for second in range(1, 12):
+        over_time.push(3610.0 + second, 1.0, 1.0)
+    assert over_time.severity is not None
+
+
+def test_a_longer_interval_is_taken_from_its_second_frame_on() -> None:
+    over_time = Hysteresis(ENTER, Clear(below=0.5, seconds=10.0))
+    over_time.push(1.0, 1.0, 0.0)
+    over_time.push(31.0, 30.0, 1.0)
+    assert over_time.severity is None
+    over_time.push(61.0, 30.0, 1.0)
+    assert over_time.severity is Severity.WARNING
+
+
+def test_that_clients_hang_up_gives_way_to_the_full_cache_that_they_wait_for() -> None:
+    """As recorded of a real vLLM: every request was given up because its queue did not move."""
+    served = ServedView(finished=0.0, cut=0.0, answered=20.0, refused=0.0, given_up=20.0)
+    view = RequestsView(120.0, PromptEnds(), False, served)
+    engine = replace(RUNS, running=16.0, waiting=8.0, kv_use=0.97, waiting_by_reason={"capacity": 8.0})
+    frame = Frame(1.0, 1.0, SERVER, engine, requests=view, server_before=SERVER)
+    assert leads(frame, "QT301", "QT505") == "QT301"
+
+
+def test_an_uncorrected_memory_error_leads_over_an_answer_in_one_piece() -> None:
+    """Neither slows anything; one makes answers wrong and is critical."""
+    gpu = a_gpu(ecc_uncorrected=1, ecc_uncorrected_min=12.0)
+    view = RequestsView(120.0, PromptEnds(ended=1, unstreamed=1), True, UNTOLD)
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(gpu,), requests=view, server_before=SERVER)
+    assert leads(frame, "QT115", "QT501") == "QT115"
+
+
+def test_figures_are_grouped_by_spaces() -> None:
+    """In one line of the screen 1 234 and 1,234 would be two kinds of number."""
+    for path in Path(engine_module.__file__).parent.glob("rules/*.py"):
+        assert ":," not in path.read_text(), path.name
+
+
+def test_a_gpu_that_tells_no_size_of_its_memory_divides_nothing() -> None:
+    gpu = a_gpu(mem_total=0, mem_used=0, vram=VramSplit(0, 0, 0, 0))
+    settings = SettingsView({"x": (Setting("gpu_memory_utilization", "0.9", "command line"),)}, {})
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(gpu,), settings=settings, server_before=SERVER)
+    for rule in BY_ID.values():
+        answer = rule.look(frame)
+        if isinstance(answer, Observed):
+            assert answer.told.evidence is not None
+
+
+def a_gpu(**told: Any) -> GpuView:
+    return replace(gpu(0.5), held={}, **told)
+
+
+def leads(frame: Frame, *rules: str) -> str | None:
+    """Of these rules the one that the verdict is about, once each has seen enough of this frame."""
+    trackers = [Tracker(BY_ID[one]) for one in rules]
+    for second in range(30):
+        findings = [one.push(replace(frame, t=float(second), dt=1.0 if second else 0.0)) for one in trackers]
+    assert all(one.state is State.FIRING for one in findings), findings
+    first = leading(findings)
+    return None if first is None else first.rule
