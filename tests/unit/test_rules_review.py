@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_rules_engine import RUNS, SERVER, gpu
+from tests.unit.test_rules_engine import RUNS, SERVER, fall, gpu, sched, thread
 
 from qtop.diagnose import engine as engine_module
 from qtop.diagnose.engine import Tracker
@@ -15,7 +15,8 @@ from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Clear, Enter, Observed, Severity, State
 from qtop.diagnose.verdict import leading
-from qtop.model.frame import Frame, GpuView, VramSplit
+from qtop.model.frame import EngineView, Frame, GpuView, VramSplit
+from qtop.model.gpu_view import OtherProcess
 from qtop.model.requests import RequestsView, ServedView
 from qtop.model.settings import SettingsView
 from qtop.sample import NOT_YET, PromptEnds, Setting
@@ -90,6 +91,31 @@ def test_a_gpu_that_tells_no_size_of_its_memory_divides_nothing() -> None:
         answer = rule.look(frame)
         if isinstance(answer, Observed):
             assert answer.told.evidence is not None
+
+
+QUEUE: dict[str, Any] = {"waiting": 64.0, "waiting_by_reason": {"capacity": 64.0}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "engine", "waterfall"),
+    [
+        ("QT303", replace(RUNS, running=16.0, **QUEUE), NOT_YET),
+        ("QT301", replace(RUNS, running=8.0, kv_use=0.95, **QUEUE), NOT_YET),
+        ("QT304", replace(RUNS, running=8.0, **QUEUE), fall(queue=900.0, prefill=300.0)),
+    ],
+)
+def test_a_queue_gives_way_to_what_keeps_the_engine_from_working(rule: str, engine: EngineView, waterfall: Any) -> None:
+    """An engine that gets its CPU, or its GPU, for a third of the time has a queue for it, whatever limit that meets;
+    without that the queue is the finding."""
+    plain = Frame(1.0, 1.0, SERVER, engine, sched(thread(0.9)), waterfall=waterfall, server_before=SERVER)
+    starved = replace(plain, sched=sched(thread(0.2, wait=0.7)))
+    hog = OtherProcess(7, "python3", "compute", 1 << 30, 0.6)
+    shared = replace(plain, gpus=(a_gpu(server_sm=0.3, others=(hog,)),))
+    assert leads(starved, rule, "QT201") == "QT201"
+    assert leads(shared, rule, "QT121") == "QT121"
+    assert leads(plain, rule) == rule
+    a_little = replace(plain, sched=sched(thread(0.8, wait=0.12)))
+    assert leads(a_little, rule, "QT201") == rule
 
 
 def a_gpu(**told: Any) -> GpuView:

@@ -78,9 +78,23 @@ def stage_share(frame: Frame, *names: str) -> float | None:
 
 
 def queued_share(frame: Frame, engine: EngineView) -> float:
-    """Share of a request's time spent queueing, 0–1: as the waterfall has it, else as many as wait of all there are.
+    """Share of a request's time, 0–1, that it spends queueing while the engine works: as the waterfall has it, else as
+    many as wait of all there are, less the part of it in which the engine could not work.
 
     What waits now is not in the waterfall until it has ended; the larger of the two is the truth of the moment."""
     waiting, running = waiting_of(engine), running_of(engine)
     now = waiting / (waiting + running) if waiting > 0 else 0.0
-    return max(now, stage_share(frame, "queue") or 0.0)
+    return max(now, stage_share(frame, "queue") or 0.0) * (1.0 - withheld(frame))
+
+
+def withheld(frame: Frame) -> float:
+    """Share of the time, 0–1, for which the engine waits for a CPU or others compute on its GPU: a queue that grows
+    meanwhile is a consequence (QT201, QT202, QT121), and no limit of the server's is what it waits for."""
+    waits = taken = 0.0
+    if not isinstance(frame.sched, Absent):
+        waits = max((one.wait for one in frame.sched.critical if one.role != "api"), default=0.0)
+    for gpu in () if isinstance(frame.gpus, Absent) else gpus_of_server(frame.gpus):
+        others = 0.0 if isinstance(gpu.others, Absent) else sum(known(one.sm) or 0.0 for one in gpu.others)
+        if others > 0:
+            taken = max(taken, others / (others + (known(gpu.server_sm) or 0.0)))
+    return min(1.0, max(waits, taken))
