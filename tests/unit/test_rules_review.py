@@ -15,11 +15,13 @@ from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Clear, Enter, Observed, Severity, State
 from qtop.diagnose.verdict import leading
+from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView, VramSplit
 from qtop.model.gpu_view import OtherProcess
 from qtop.model.requests import RequestsView, ServedView
 from qtop.model.settings import SettingsView
-from qtop.sample import NOT_YET, PromptEnds, Setting
+from qtop.record.reader import Recording
+from qtop.sample import NOT_YET, Absent, PromptEnds, Setting
 
 UNTOLD = ServedView(NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
 
@@ -130,3 +132,29 @@ def leads(frame: Frame, *rules: str) -> str | None:
     assert all(one.state is State.FIRING for one in findings), findings
     first = leading(findings)
     return None if first is None else first.rule
+
+
+def test_what_the_cpu_explained_a_moment_ago_is_not_laid_on_the_tokenizer() -> None:
+    """The gap is a mean of 30 s: it outlives the wait that made it by as long."""
+    waterfall = fall(frontend=400.0)
+    frame = Frame(1.0, 1.0, SERVER, RUNS, sched(thread(0.4, "api")), waterfall=waterfall, server_before=SERVER)
+    before = BY_ID["QT309"].look(frame)
+    assert isinstance(before, Observed) and before.value > 0.3
+    after = BY_ID["QT309"].look(replace(frame, cpu_wait={"frontend": 0.2}))
+    assert isinstance(after, Observed) and after.value == 0.0
+
+
+def test_on_a_real_one_nothing_stands_for_long_after_the_engine_got_its_cpu_back() -> None:
+    path = Path(__file__).parents[1] / "data/recordings/h100-affinity.qtop"
+    deriver, trackers = Deriver(), [Tracker(BY_ID[one]) for one in ("QT208", "QT309")]
+    begin, starved, quiet = 0.0, 0.0, 0
+    for sample in Recording(path).samples():
+        frame = deriver.push(sample)
+        begin = begin or frame.t
+        states = [one.push(frame).state for one in trackers]
+        waits = 1.0 if isinstance(frame.sched, Absent) else max(one.wait for one in frame.sched.critical)
+        starved = frame.t if waits >= 0.05 else starved
+        if frame.t - starved > 16.0:
+            quiet += 1
+            assert State.FIRING not in states, frame.t - begin
+    assert quiet >= 3
