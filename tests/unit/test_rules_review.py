@@ -13,7 +13,7 @@ from qtop.diagnose import engine as engine_module
 from qtop.diagnose.engine import Tracker
 from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.registry import BY_ID
-from qtop.diagnose.rule import Clear, Enter, Observed, Severity, State
+from qtop.diagnose.rule import CannotTell, Clear, Enter, Observed, Severity, State
 from qtop.diagnose.verdict import leading
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView, VramSplit
@@ -21,7 +21,7 @@ from qtop.model.gpu_view import OtherProcess
 from qtop.model.requests import RequestsView, ServedView
 from qtop.model.settings import SettingsView
 from qtop.record.reader import Recording
-from qtop.sample import NOT_YET, Absent, PromptEnds, Setting
+from qtop.sample import NOT_YET, Absent, PromptEnds, Reading, Setting, Why
 
 UNTOLD = ServedView(NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
 
@@ -158,3 +158,27 @@ def test_on_a_real_one_nothing_stands_for_long_after_the_engine_got_its_cpu_back
             quiet += 1
             assert State.FIRING not in states, frame.t - begin
     assert quiet >= 3
+
+
+def test_the_gpu_of_another_tenant_is_not_laid_on_this_server() -> None:
+    """In a container the driver lists no processes: of several GPUs which are the server's is not known."""
+    untold = Absent(Why.UNSUPPORTED, "no processes are listed")
+    heat: dict[int, dict[str, Reading[float]]] = {0: {"sw_thermal": 0.0}, 1: {"sw_thermal": 8.0}}
+    own, other = (
+        replace(a_gpu(mem_total=80 << 30, vram=VramSplit(untold, untold, free, 0)), index=index, held=heat[index])
+        for index, free in ((0, 8 << 30), (1, 50 << 20))
+    )
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(own, other), server_before=SERVER)
+    assert isinstance(BY_ID["QT120"].look(frame), CannotTell)
+    hot = BY_ID["QT101"].look(replace(frame, gpus=(own, replace(other, sm_mhz=900, sm_max_mhz=1980))))
+    assert isinstance(hot, Observed) and hot.value == 0.8 and hot.impact == 0.0
+    assert "()" not in hot.told.headline
+    assert "()" not in _observed("QT101", frame).told.headline
+    both = SettingsView({"x": (Setting("tensor_parallel_size", "2", "command line"),)}, {})
+    assert _observed("QT120", replace(frame, settings=both)).value > 0
+
+
+def _observed(rule: str, frame: Frame) -> Observed:
+    answer = BY_ID[rule].look(frame)
+    assert isinstance(answer, Observed), answer
+    return answer

@@ -34,6 +34,27 @@ def gpus_of(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
     return gpus_of_server(gpus) or gpus
 
 
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
+def gpus_told(frame: Frame) -> int | None:
+    """GPUs by the server's settings, None where they do not tell."""
+    if isinstance(frame.settings, Absent):
+        return None
+    sizes = [frame.settings.number(name) for name in _PARALLEL]
+    if sizes[0] is None:
+        return None
+    product = 1.0
+    for size in sizes:
+        product *= size or 1.0
+    return int(product)
+
+
+def are_servers(frame: Frame, gpus: tuple[GpuView, ...]) -> bool:
+    """Whether ``gpus_of`` gave GPUs that the server is known to use, rather than all there are for want of knowing."""
+    return len(gpus) == 1 or bool(gpus_of_server(gpus)) or gpus_told(frame) == len(gpus)
+
+
 def host_of(frame: Frame) -> HostView | CannotTell:
     """The host, or why not."""
     return CannotTell(said(frame.host)) if isinstance(frame.host, Absent) else frame.host
