@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.test_rules_engine import RUNS, SERVER, gpu
+from tests.unit.test_rules_engine import RUNS, SERVER, fall, gpu, sched, thread
 
 from qtop.diagnose import engine as engine_module
 from qtop.diagnose.engine import Tracker
 from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.registry import BY_ID
-from qtop.diagnose.rule import Clear, Enter, Observed, Severity, State
+from qtop.diagnose.rule import CannotTell, Clear, Enter, Observed, Severity, State
 from qtop.diagnose.verdict import leading
-from qtop.model.frame import Frame, GpuView, VramSplit
+from qtop.model.derive import Deriver
+from qtop.model.frame import EngineView, Frame, GpuView, VramSplit
+from qtop.model.gpu_view import OtherProcess
 from qtop.model.requests import RequestsView, ServedView
 from qtop.model.settings import SettingsView
-from qtop.sample import NOT_YET, PromptEnds, Setting
+from qtop.record.reader import Recording
+from qtop.sample import NOT_YET, Absent, PromptEnds, Reading, Setting, Why
 
 UNTOLD = ServedView(NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
 
@@ -92,6 +95,31 @@ def test_a_gpu_that_tells_no_size_of_its_memory_divides_nothing() -> None:
             assert answer.told.evidence is not None
 
 
+QUEUE: dict[str, Any] = {"waiting": 64.0, "waiting_by_reason": {"capacity": 64.0}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "engine", "waterfall"),
+    [
+        ("QT303", replace(RUNS, running=16.0, **QUEUE), NOT_YET),
+        ("QT301", replace(RUNS, running=8.0, kv_use=0.95, **QUEUE), NOT_YET),
+        ("QT304", replace(RUNS, running=8.0, **QUEUE), fall(queue=900.0, prefill=300.0)),
+    ],
+)
+def test_a_queue_gives_way_to_what_keeps_the_engine_from_working(rule: str, engine: EngineView, waterfall: Any) -> None:
+    """An engine that gets its CPU, or its GPU, for a third of the time has a queue for it, whatever limit that meets;
+    without that the queue is the finding."""
+    plain = Frame(1.0, 1.0, SERVER, engine, sched(thread(0.9)), waterfall=waterfall, server_before=SERVER)
+    starved = replace(plain, sched=sched(thread(0.2, wait=0.7)))
+    hog = OtherProcess(7, "python3", "compute", 1 << 30, 0.6)
+    shared = replace(plain, gpus=(a_gpu(server_sm=0.3, others=(hog,)),))
+    assert leads(starved, rule, "QT201") == "QT201"
+    assert leads(shared, rule, "QT121") == "QT121"
+    assert leads(plain, rule) == rule
+    a_little = replace(plain, sched=sched(thread(0.8, wait=0.12)))
+    assert leads(a_little, rule, "QT201") == rule
+
+
 def a_gpu(**told: Any) -> GpuView:
     return replace(gpu(0.5), held={}, **told)
 
@@ -104,3 +132,53 @@ def leads(frame: Frame, *rules: str) -> str | None:
     assert all(one.state is State.FIRING for one in findings), findings
     first = leading(findings)
     return None if first is None else first.rule
+
+
+def test_what_the_cpu_explained_a_moment_ago_is_not_laid_on_the_tokenizer() -> None:
+    """The gap is a mean of 30 s: it outlives the wait that made it by as long."""
+    waterfall = fall(frontend=400.0)
+    frame = Frame(1.0, 1.0, SERVER, RUNS, sched(thread(0.4, "api")), waterfall=waterfall, server_before=SERVER)
+    before = BY_ID["QT309"].look(frame)
+    assert isinstance(before, Observed) and before.value > 0.3
+    after = BY_ID["QT309"].look(replace(frame, cpu_wait={"frontend": 0.2}))
+    assert isinstance(after, Observed) and after.value == 0.0
+
+
+def test_on_a_real_one_nothing_stands_for_long_after_the_engine_got_its_cpu_back() -> None:
+    path = Path(__file__).parents[1] / "data/recordings/h100-affinity.qtop"
+    deriver, trackers = Deriver(), [Tracker(BY_ID[one]) for one in ("QT208", "QT309")]
+    begin, starved, quiet = 0.0, 0.0, 0
+    for sample in Recording(path).samples():
+        frame = deriver.push(sample)
+        begin = begin or frame.t
+        states = [one.push(frame).state for one in trackers]
+        waits = 1.0 if isinstance(frame.sched, Absent) else max(one.wait for one in frame.sched.critical)
+        starved = frame.t if waits >= 0.05 else starved
+        if frame.t - starved > 16.0:
+            quiet += 1
+            assert State.FIRING not in states, frame.t - begin
+    assert quiet >= 3
+
+
+def test_the_gpu_of_another_tenant_is_not_laid_on_this_server() -> None:
+    """In a container the driver lists no processes: of several GPUs which are the server's is not known."""
+    untold = Absent(Why.UNSUPPORTED, "no processes are listed")
+    heat: dict[int, dict[str, Reading[float]]] = {0: {"sw_thermal": 0.0}, 1: {"sw_thermal": 8.0}}
+    own, other = (
+        replace(a_gpu(mem_total=80 << 30, vram=VramSplit(untold, untold, free, 0)), index=index, held=heat[index])
+        for index, free in ((0, 8 << 30), (1, 50 << 20))
+    )
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(own, other), server_before=SERVER)
+    assert isinstance(BY_ID["QT120"].look(frame), CannotTell)
+    hot = BY_ID["QT101"].look(replace(frame, gpus=(own, replace(other, sm_mhz=900, sm_max_mhz=1980))))
+    assert isinstance(hot, Observed) and hot.value == 0.8 and hot.impact == 0.0
+    assert "()" not in hot.told.headline
+    assert "()" not in _observed("QT101", frame).told.headline
+    both = SettingsView({"x": (Setting("tensor_parallel_size", "2", "command line"),)}, {})
+    assert _observed("QT120", replace(frame, settings=both)).value > 0
+
+
+def _observed(rule: str, frame: Frame) -> Observed:
+    answer = BY_ID[rule].look(frame)
+    assert isinstance(answer, Observed), answer
+    return answer

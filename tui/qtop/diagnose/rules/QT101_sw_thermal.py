@@ -23,7 +23,7 @@ class SoftwareThermal(ClockLimit):
 
     def headline(self, gpu: GpuView, share: float) -> str:
         """The one line."""
-        return f"GPU {gpu.index} TOO HOT: slowed {percent(share)} of the time ({at_clock(gpu)}) — fans, dust, airflow?"
+        return f"GPU {gpu.index} TOO HOT: slowed {percent(share)} of the time{at_clock(gpu)} — fans, dust, airflow?"
 
 
 RULE = SoftwareThermal()

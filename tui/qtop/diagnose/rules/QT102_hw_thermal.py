@@ -36,7 +36,7 @@ class HardwareThermal(ClockLimit):
     def headline(self, gpu: GpuView, share: float) -> str:
         """The one line."""
         where = at_clock(gpu)
-        return f"GPU {gpu.index} OVERHEATS: its hardware slows it {percent(share)} of the time ({where}) — cool it now"
+        return f"GPU {gpu.index} OVERHEATS: its hardware slows it {percent(share)} of the time{where} — cool it now"
 
 
 RULE = HardwareThermal()

@@ -25,7 +25,7 @@ class PowerBrake(ClockLimit):
     def headline(self, gpu: GpuView, share: float) -> str:
         """The one line."""
         where = at_clock(gpu)
-        return f"POWER BRAKE ON GPU {gpu.index} {percent(share)} of the time ({where}) — check power supply and cables"
+        return f"POWER BRAKE ON GPU {gpu.index} {percent(share)} of the time{where} — check power supply and cables"
 
 
 RULE = PowerBrake()

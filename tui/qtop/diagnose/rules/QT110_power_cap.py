@@ -47,7 +47,7 @@ def _share(gpu: GpuView) -> Reading[float]:
 def _told(gpu: GpuView, share: float) -> Told:
     limit, default = known(gpu.power_limit_w), known(gpu.power_default_w)
     at = f" of {limit:.0f} W" if limit is not None else ""
-    text = f"POWER CAP{at} holds GPU {gpu.index} {percent(share)} of the time ({at_clock(gpu)})"
+    text = f"POWER CAP{at} holds GPU {gpu.index} {percent(share)} of the time{at_clock(gpu)}"
     reason = "normal for a GPU that works hard; it is no fault"
     if limit is not None and default is not None and limit < default - 1:
         text += f" — somebody lowered it from {default:.0f} W"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import MIB, gpus_of, known, said
+from qtop.diagnose.rules.common import MIB, are_servers, gpus_of, known, said
 from qtop.diagnose.rules.gpus import no_server, process_lines, process_name, worst
 from qtop.model.frame import Frame, GpuView, VramSplit
 from qtop.sample import Absent, Reading, ServerInfo
@@ -39,6 +39,8 @@ class VramNearlyFull(Rule):
         gpus = gpus_of(frame)
         if isinstance(gpus, (CannotTell, NotApplicable)):
             return gpus
+        if not are_servers(frame, gpus):
+            return CannotTell("which of the GPUs the server uses: the driver does not list its processes here")
         found = worst(gpus, _fullness)
         if isinstance(found, CannotTell):
             return found

@@ -24,7 +24,7 @@ class GpuStarved(Rule):
     id = "QT208"
     title = "GPU starved by the host"
     enter = (Enter(Severity.WARNING, at=1.0 - BUSY, seconds=3.0, of=3.0),)
-    clear = Clear(below=0.07, seconds=15.0)
+    clear = Clear(below=0.07, seconds=5.0)  # of a window of ten: fifteen seconds after the last of it
 
     def look(self, frame: Frame) -> Answer:
         """0 unless all of it holds over the window: gaps, swings, requests throughout, a host that is late."""

@@ -13,7 +13,7 @@ from qtop.diagnose.rule import (
     Severity,
     Told,
 )
-from qtop.diagnose.rules.common import gpus_of, said
+from qtop.diagnose.rules.common import gpus_of, gpus_told, said
 from qtop.diagnose.rules.cpu_wait import sched_of
 from qtop.model.frame import Frame, SchedView, UsableView
 from qtop.model.roofline import gpus_of_server
@@ -24,7 +24,6 @@ FEW_LOGICAL, FEW_CORES, WAITS_TOO = 1.0, 2.0, 3.0
 """Values: fewer than 2·(2+N) logical CPUs; fewer than 2+N cores; and the critical threads wait."""
 WAIT = 0.05
 SOURCE = "vLLM, docs/configuration/optimization.md: at least 2 + N physical cores for N GPUs"
-PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
 class TooFewCores(Rule):
@@ -49,7 +48,7 @@ class TooFewCores(Rule):
         usable = sched.usable
         if isinstance(usable, Absent):
             return CannotTell(f"the CPUs it may use: {said(usable)}")
-        number = len(gpus) if len(gpus) == 1 or gpus_of_server(gpus) else _told_number(frame)
+        number = len(gpus) if len(gpus) == 1 or gpus_of_server(gpus) else gpus_told(frame)
         if number is None:
             return CannotTell("how many of the GPUs the server uses: the driver does not list its processes here")
         need = 2 + number
@@ -65,19 +64,6 @@ class TooFewCores(Rule):
 
 
 RULE = TooFewCores()
-
-
-def _told_number(frame: Frame) -> int | None:
-    """GPUs by the server's settings, None where they do not tell."""
-    if isinstance(frame.settings, Absent):
-        return None
-    sizes = [frame.settings.number(name) for name in PARALLEL]
-    if sizes[0] is None:
-        return None
-    product = 1.0
-    for size in sizes:
-        product *= size or 1.0
-    return int(product)
 
 
 _LIMITS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import known, queued_share, said, stage_share
+from qtop.diagnose.rules.common import known, queued_share, said, stage_share, withheld
 from qtop.diagnose.rules.queueing import FREE, effective, kind_of, queue_lines, queue_of
 from qtop.model.frame import EngineView, Frame, Waterfall
 from qtop.model.several import cap_of
@@ -53,7 +53,8 @@ class PrefillBound(Rule):
         share = reading_share(fall)
         if share is None:
             return CannotTell("how long prompts take: too few requests have ended so far")
-        impact = max(queued_share(frame, engine), stage_share(frame, "queue", "prefill") or 0.0)
+        reading = (stage_share(frame, "queue", "prefill") or 0.0) * (1.0 - withheld(frame))
+        impact = max(queued_share(frame, engine), reading)
         return Observed(
             share, lambda: _told(frame, engine, waiting, share), impact=impact if share >= AT else 0.0, figure=None
         )

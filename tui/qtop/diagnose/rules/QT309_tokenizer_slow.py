@@ -47,11 +47,11 @@ class TokenizerSlow(Rule):
         if not fall.trusted:
             return CannotTell(f"the time before the queue: {fall.why}")
         api = _api(frame.sched)
-        slow = gap >= LEAST_MS + _prompt(engine) * US_A_TOKEN / 1000.0 and not _explained(api)
+        slow = gap >= LEAST_MS + _prompt(engine) * US_A_TOKEN / 1000.0 and not _explained(frame, api)
         value = min(1.0, gap / ttft) if slow and ttft > 0 else 0.0
         return Observed(
             value,
-            lambda: _told(engine, fall, gap, api, value),
+            lambda: _told(frame, engine, fall, gap, api, value),
             impact=(stage_share(frame, "frontend") or 0.0) if value >= AT else 0.0,
             figure=f"{milliseconds(gap)}",
         )
@@ -78,12 +78,15 @@ def _api(sched: SchedView | Absent) -> ThreadView | None:
     return max(mains, key=lambda one: one.run, default=None)
 
 
-def _explained(api: ThreadView | None) -> bool:
-    """Whether that thread is saturated or starved, which is another finding (QT203, QT201)."""
+def _explained(frame: Frame, api: ThreadView | None) -> bool:
+    """Whether that thread is saturated, or was starved now or over the window that the gap is of, which is another
+    finding (QT203, QT201)."""
+    if frame.cpu_wait.get("frontend", 0.0) >= STARVED:
+        return True
     return api is not None and (api.run >= SATURATED or api.wait >= STARVED)
 
 
-def _told(engine: EngineView, fall: Waterfall, gap: float, api: ThreadView | None, value: float) -> Told:
+def _told(frame: Frame, engine: EngineView, fall: Waterfall, gap: float, api: ThreadView | None, value: float) -> Told:
     ttft = known(fall.ttft_ms) or 0.0
     lines = [
         Evidence("before the queue", gap, "ms", LEAST_MS, "mean TTFT − queue − prefill"),
@@ -97,7 +100,7 @@ def _told(engine: EngineView, fall: Waterfall, gap: float, api: ThreadView | Non
         lines.append(Evidence("API server's main thread runs", api.run, "of wall time", SATURATED))
         lines.append(Evidence("it waits for a CPU", api.wait, "of wall time", STARVED))
     if value <= 0:
-        why = "its main thread explains it (QT203, QT201)" if gap >= LEAST_MS and _explained(api) else ""
+        why = "its main thread explains it (QT203, QT201)" if gap >= LEAST_MS and _explained(frame, api) else ""
         return Told("", tuple(lines), reason=why)
     share = percent(gap / ttft if ttft else 0.0)
     return Told(

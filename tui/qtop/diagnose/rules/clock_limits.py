@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from qtop.diagnose.rule import Answer, CannotTell, Evidence, NotApplicable, Observed, Rule, Told
-from qtop.diagnose.rules.common import gpus_of
+from qtop.diagnose.rules.common import are_servers, gpus_of
 from qtop.diagnose.rules.gpus import clock_line, how_known, lost_clock, works, worst
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Reading
@@ -41,7 +41,8 @@ class ClockLimit(Rule):
             return found
         seconds, gpu = found
         share = min(1.0, seconds / WINDOW_S)
-        impact = share * max(self.least_lost, lost_clock(gpu) or 0.0) if works(gpu) and share else 0.0
+        costs = share and works(gpu) and are_servers(frame, gpus)
+        impact = share * max(self.least_lost, lost_clock(gpu) or 0.0) if costs else 0.0
         return Observed(share, lambda: self._told(gpu, share), impact=impact)
 
     def _told(self, gpu: GpuView, share: float) -> Told:

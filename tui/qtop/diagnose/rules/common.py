@@ -47,6 +47,27 @@ def _servers(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
     return found
 
 
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
+def gpus_told(frame: Frame) -> int | None:
+    """GPUs by the server's settings, None where they do not tell."""
+    if isinstance(frame.settings, Absent):
+        return None
+    sizes = [frame.settings.number(name) for name in _PARALLEL]
+    if sizes[0] is None:
+        return None
+    product = 1.0
+    for size in sizes:
+        product *= size or 1.0
+    return int(product)
+
+
+def are_servers(frame: Frame, gpus: tuple[GpuView, ...]) -> bool:
+    """Whether ``gpus_of`` gave GPUs that the server is known to use, rather than all there are for want of knowing."""
+    return len(gpus) == 1 or bool(gpus_of_server(gpus)) or gpus_told(frame) == len(gpus)
+
+
 def host_of(frame: Frame) -> HostView | CannotTell:
     """The host, or why not."""
     return CannotTell(said(frame.host)) if isinstance(frame.host, Absent) else frame.host
@@ -91,9 +112,23 @@ def stage_share(frame: Frame, *names: str) -> float | None:
 
 
 def queued_share(frame: Frame, engine: EngineView) -> float:
-    """Share of a request's time spent queueing, 0–1: as the waterfall has it, else as many as wait of all there are.
+    """Share of a request's time, 0–1, that it spends queueing while the engine works: as the waterfall has it, else as
+    many as wait of all there are, less the part of it in which the engine could not work.
 
     What waits now is not in the waterfall until it has ended; the larger of the two is the truth of the moment."""
     waiting, running = waiting_of(engine), running_of(engine)
     now = waiting / (waiting + running) if waiting > 0 else 0.0
-    return max(now, stage_share(frame, "queue") or 0.0)
+    return max(now, stage_share(frame, "queue") or 0.0) * (1.0 - withheld(frame))
+
+
+def withheld(frame: Frame) -> float:
+    """Share of the time, 0–1, for which the engine waits for a CPU or others compute on its GPU: a queue that grows
+    meanwhile is a consequence (QT201, QT202, QT121), and no limit of the server's is what it waits for."""
+    waits = taken = 0.0
+    if not isinstance(frame.sched, Absent):
+        waits = max((one.wait for one in frame.sched.critical if one.role != "api"), default=0.0)
+    for gpu in () if isinstance(frame.gpus, Absent) else gpus_of_server(frame.gpus):
+        others = 0.0 if isinstance(gpu.others, Absent) else sum(known(one.sm) or 0.0 for one in gpu.others)
+        if others > 0:
+            taken = max(taken, others / (others + (known(gpu.server_sm) or 0.0)))
+    return min(1.0, max(waits, taken))

@@ -82,12 +82,12 @@ def clock_line(gpu: GpuView) -> tuple[Evidence, ...]:
 
 
 def at_clock(gpu: GpuView) -> str:
-    """ "84 °C, 1410 of 1980 MHz", as far as it is known."""
+    """ " (84 °C, 1410 of 1980 MHz)", as far as it is known."""
     parts = [] if isinstance(gpu.temp_c, Absent) else [f"{gpu.temp_c} °C"]
     if not isinstance(gpu.sm_mhz, Absent):
         of = "" if isinstance(gpu.sm_max_mhz, Absent) else f" of {gpu.sm_max_mhz}"
         parts.append(f"{gpu.sm_mhz}{of} MHz")
-    return ", ".join(parts)
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def how_known(gpu: GpuView, name: str) -> str:
