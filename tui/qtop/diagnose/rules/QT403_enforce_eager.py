@@ -2,71 +2,55 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import Answer, Clear, Enter, Evidence, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.configured import Memo, gpus_in_use, host_gap, settings_of, unreadable
+from qtop.diagnose.rule import CannotTell, Evidence, NotApplicable, Told
+from qtop.diagnose.rules.configured import gpus_in_use, host_gap
+from qtop.diagnose.rules.switched import TurnedOff
 from qtop.model.frame import Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import Setting
 from qtop.units import percent
 
-SET, COSTS = 1.0, 2.0
 LEAST = 0.1
 """Share of the time: a smaller gap on the GPU is not laid at its door."""
 
 
-class EnforceEager(Rule):
+class EnforceEager(TurnedOff):
     """2: it is so and the GPU idles while requests run; 1: it is so."""
 
     id = "QT403"
     title = "enforce-eager"
     explains = ("QT208",)
-    enter = (
-        Enter(Severity.INFO, at=SET, seconds=2.0, of=2.0),
-        Enter(Severity.WARNING, at=COSTS, seconds=8.0, of=10.0),
-    )
-    clear = Clear(below=SET / 2, seconds=2.0)
+    least = LEAST
+    on = "CUDA graphs are used"
 
-    def __init__(self) -> None:
-        self._eager: Memo[SettingsView, Setting | None] = Memo(_eager)
+    def find(self, view: SettingsView) -> Setting | None:
+        """Any of the three ways to turn them off."""
+        for name, value in (("enforce_eager", "on"), ("cudagraph_mode", "none"), ("optimization_level", "0")):
+            one = view.get(name)
+            if one is not None and one.value.lower() == value:
+                return one
+        return None
 
-    def look(self, frame: Frame) -> Answer:
-        """Whether graphs are off, and what the GPU does meanwhile."""
-        view = settings_of(frame)
-        if not isinstance(view, SettingsView):
-            return view
+    def beside(self, frame: Frame) -> CannotTell | NotApplicable | None:
+        """Without a GPU there are no graphs."""
         gpus = gpus_in_use(frame)
-        if not isinstance(gpus, tuple):
-            return gpus
-        one = self._eager(view)
-        if one is None:
-            return unreadable(frame, view) or Observed(0.0, _off, figure="")
-        gap = host_gap(frame)
-        shown = gap >= LEAST
-        return Observed(
-            COSTS if shown else SET, lambda: _told(one, gap, shown), impact=gap if shown else 0.0, figure=""
+        return None if isinstance(gpus, tuple) else gpus
+
+    def cost(self, frame: Frame) -> float:
+        """What the GPU does without."""
+        return host_gap(frame)
+
+    def told(self, one: Setting, cost: float, shown: bool) -> Told:
+        """What turned them off."""
+        seen = (
+            f"the GPU idles {percent(cost)} of the time while requests run" if shown else "each step costs the CPU more"
         )
-
-
-def _eager(view: SettingsView) -> Setting | None:
-    for name, value in (("enforce_eager", "on"), ("cudagraph_mode", "none"), ("optimization_level", "0")):
-        one = view.get(name)
-        if one is not None and one.value.lower() == value:
-            return one
-    return None
-
-
-def _told(one: Setting, gap: float, shown: bool) -> Told:
-    cost = f"the GPU idles {percent(gap)} of the time while requests run" if shown else "each step costs the CPU more"
-    remove = {"enforce_eager": "--enforce-eager", "optimization_level": "-O0"}.get(one.name, "cudagraph_mode NONE")
-    lines = [
-        Evidence(one.name, one.value, "", None, one.source),
-        Evidence("no kernel on the GPU while requests run", gap, "of the time", LEAST, "1 − NVML utilization.gpu"),
-    ]
-    return Told(f"CUDA GRAPHS ARE OFF: {cost}; restart without {remove}", tuple(lines))
-
-
-def _off() -> Told:
-    return Told("CUDA graphs are used", ())
+        remove = {"enforce_eager": "--enforce-eager", "optimization_level": "-O0"}.get(one.name, "cudagraph_mode NONE")
+        lines = (
+            Evidence(one.name, one.value, "", None, one.source),
+            Evidence("no kernel on the GPU while requests run", cost, "of the time", LEAST, "1 − NVML utilization.gpu"),
+        )
+        return Told(f"CUDA GRAPHS ARE OFF: {seen}; restart without {remove}", lines)
 
 
 RULE = EnforceEager()
