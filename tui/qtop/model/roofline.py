@@ -160,8 +160,17 @@ def _kv_token(frame: Frame, shape: Shape) -> float:
 
 def gpus_of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
     """The GPUs that hold memory of the server. Where the driver does not say it is the only one, of several none."""
-    own = tuple(gpu for gpu in gpus if not isinstance(gpu.vram, Absent) and _holds(gpu.vram.server))
-    return own or (gpus if len(gpus) == 1 else ())
+    global _latest
+    known, found = _latest
+    if known is not gpus:
+        own = tuple(gpu for gpu in gpus if not isinstance(gpu.vram, Absent) and _holds(gpu.vram.server))
+        found = own or (gpus if len(gpus) == 1 else ())
+        _latest = (gpus, found)
+    return found
+
+
+_latest: tuple[tuple[GpuView, ...], tuple[GpuView, ...]] = ((), ())
+"""The GPUs last asked about and the answer: the model and twenty rules ask about the same ones each tick."""
 
 
 def _holds(part: Reading[int]) -> bool:

@@ -7,18 +7,17 @@ import shutil
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 from qtop.config import Settings
 from qtop.diagnose.engine import Finding
-from qtop.diagnose.whole import diagnose_all
 from qtop.errors import EXIT_OK, QtopError
 from qtop.guide.registry import BY_ID, check_all
 from qtop.model.frame import Frame
 from qtop.report.guide import claim_page, guide_document, guide_text
 from qtop.session import require_latest
 from qtop.verbs.live import live_session, print_json
-from qtop.verbs.terminal import is_plain, say
+from qtop.verbs.look import whole_of
+from qtop.verbs.terminal import is_plain
 
 WIDEST = 100
 """Columns of an entry at most."""
@@ -47,14 +46,7 @@ def guide(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _recorded(path: str) -> tuple[Frame, tuple[Finding, ...], float]:
-    from qtop.record.reader import Recording
-
-    recording = Recording(Path(path))
-    whole = diagnose_all(recording.samples())
-    if whole is None:
-        raise QtopError(f"{path} holds no samples")
-    if recording.skipped:
-        say(f"qtop: {path}: {recording.skipped} damaged records skipped")
+    whole = whole_of(path)
     return whole.frame, whole.findings, whole.seconds
 
 

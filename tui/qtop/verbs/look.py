@@ -18,7 +18,8 @@ from qtop.verbs.live import live_session, print_json
 from qtop.verbs.terminal import is_plain, say
 
 
-def _whole(path: str) -> Whole:
+def whole_of(path: str) -> Whole:
+    """A recording diagnosed from end to end; says on standard error what of it could not be read."""
     from qtop.record.reader import Recording
 
     recording = Recording(Path(path))
@@ -33,7 +34,7 @@ def _whole(path: str) -> Whole:
 def snapshot(args: argparse.Namespace, settings: Settings) -> int:
     """One frame as JSON: now, or the last of a recording."""
     if args.source:
-        whole = _whole(args.source)
+        whole = whole_of(args.source)
         print_json(snapshot_document("recording", whole.frame, whole.verdict, whole.findings))
         return EXIT_OK
     with live_session(args, settings, need_server=False) as session:
@@ -49,7 +50,7 @@ def snapshot(args: argparse.Namespace, settings: Settings) -> int:
 def doctor(args: argparse.Namespace, settings: Settings) -> int:
     """What holds the server back: after watching for some seconds, or over a whole recording."""
     if args.source:
-        whole = _whole(args.source)
+        whole = whole_of(args.source)
         if args.json:
             print_json(whole_document(whole))
         else:

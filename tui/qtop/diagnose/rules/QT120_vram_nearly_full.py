@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import MIB, are_servers, gpus_of, known, said
-from qtop.diagnose.rules.gpus import no_server, process_lines, process_name, worst
+from qtop.diagnose.rules.common import MIB, are_servers, known, said
+from qtop.diagnose.rules.gpus import process_lines, process_name, watched, worst
 from qtop.model.frame import Frame, GpuView, VramSplit
 from qtop.sample import Absent, Reading, ServerInfo
 from qtop.units import size
@@ -33,10 +33,7 @@ class VramNearlyFull(Rule):
 
     def look(self, frame: Frame) -> Answer:
         """The fullest of the server's GPUs. Memory in use says nothing: vLLM takes it all at its start, by design."""
-        missing = no_server(frame)
-        if missing is not None:
-            return missing
-        gpus = gpus_of(frame)
+        gpus = watched(frame)
         if isinstance(gpus, (CannotTell, NotApplicable)):
             return gpus
         if not are_servers(frame, gpus):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import gpus_of, known, said
-from qtop.diagnose.rules.gpus import is_idle, less_to_read, no_server, worst
+from qtop.diagnose.rules.common import known, said
+from qtop.diagnose.rules.gpus import is_idle, less_to_read, watched, worst
 from qtop.model.frame import Frame, GpuView
 from qtop.model.roofline import bandwidth_of
 from qtop.sample import Absent
@@ -31,10 +31,7 @@ class MemoryBandwidth(Rule):
 
     def look(self, frame: Frame) -> Answer:
         """The busiest memory of the server's GPUs."""
-        missing = no_server(frame)
-        if missing is not None:
-            return missing
-        gpus = gpus_of(frame)
+        gpus = watched(frame)
         if isinstance(gpus, (CannotTell, NotApplicable)):
             return gpus
         measured = worst(gpus, lambda gpu: gpu.dram)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.common import gpus_of
-from qtop.diagnose.rules.gpus import clock_line, is_idle, less_to_compute, no_server, worst
+from qtop.diagnose.rules.gpus import clock_line, is_idle, less_to_compute, watched, worst
 from qtop.model.frame import Frame, GpuView
 from qtop.sample import NOT_RECORDED, Absent, Reading
 from qtop.units import percent
@@ -36,10 +35,7 @@ class GpuAtLimit(Rule):
 
     def look(self, frame: Frame) -> Answer:
         """The busiest of the server's GPUs."""
-        missing = no_server(frame)
-        if missing is not None:
-            return missing
-        gpus = gpus_of(frame)
+        gpus = watched(frame)
         if isinstance(gpus, (CannotTell, NotApplicable)):
             return gpus
         found = worst(gpus, _use)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from qtop.diagnose.rule import CannotTell, NotApplicable
 from qtop.model.frame import EngineView, Frame, GpuView, HostView
 from qtop.model.roofline import gpus_of_server
-from qtop.sample import Absent, Reading, ServerInfo, Why
+from qtop.sample import Absent, Reading, Why
 
 MIB, GIB = float(1 << 20), float(1 << 30)
-
-
-def server_of(frame: Frame) -> ServerInfo | CannotTell:
-    """The server, or that there is none."""
-    return CannotTell(frame.server.detail or "no server") if isinstance(frame.server, Absent) else frame.server
 
 
 def engine_of(frame: Frame) -> EngineView | CannotTell:
@@ -26,25 +21,12 @@ def gpus_of(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
     """The GPUs that the server uses (where the driver does not say: the only one, else all), at least one."""
     gpus = frame.gpus
     if not isinstance(gpus, Absent) and gpus:
-        return _servers(gpus)
+        return gpus_of_server(gpus) or gpus
     if isinstance(gpus, Absent):
         if gpus.why is Why.UNSUPPORTED:
             return NotApplicable(gpus.detail or "no GPU that NVML knows")
         return CannotTell(said(gpus))
     return NotApplicable("no GPU")
-
-
-_latest: tuple[tuple[GpuView, ...], tuple[GpuView, ...]] = ((), ())
-"""The GPUs last asked about and those of them that the server uses: twenty rules ask about the same ones each tick."""
-
-
-def _servers(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:
-    global _latest
-    known, found = _latest
-    if known is not gpus:
-        found = gpus_of_server(gpus) or gpus
-        _latest = (gpus, found)
-    return found
 
 
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
@@ -91,11 +73,6 @@ def running_of(engine: EngineView) -> float:
 def waiting_of(engine: EngineView) -> float:
     """Requests that wait, 0 where the server does not tell."""
     return 0.0 if isinstance(engine.waiting, Absent) else engine.waiting
-
-
-def busy_of(engine: EngineView) -> bool:
-    """Whether any request runs or waits."""
-    return running_of(engine) + waiting_of(engine) > 0
 
 
 def stage_share(frame: Frame, *names: str) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from qtop.diagnose.rule import CannotTell, Evidence
-from qtop.diagnose.rules.common import known, running_of, said
+from qtop.diagnose.rule import CannotTell, Evidence, NotApplicable
+from qtop.diagnose.rules.common import gpus_of, known, running_of, said
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.model.gpu_view import OtherProcess
 from qtop.sample import NOT_RECORDED, Absent, Reading, Why
@@ -61,6 +61,11 @@ def no_server(frame: Frame) -> CannotTell | None:
     if isinstance(server, Absent) and server.why is not Why.NOT_RECORDED:
         return CannotTell(server.detail or "no server")
     return None
+
+
+def watched(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
+    """The GPUs of a server that is there, as ``gpus_of`` has them, or why there is nothing to judge."""
+    return no_server(frame) or gpus_of(frame)
 
 
 def clock_line(gpu: GpuView) -> tuple[Evidence, ...]:

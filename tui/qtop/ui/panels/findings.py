@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Remedy, Severity, State
-from qtop.report.text import evidence_text, figure_text
+from qtop.report.text import MARKS, evidence_text, figure_text
 from qtop.ui.cells import fit, width_of
 from qtop.ui.look import Line, Look
 from qtop.ui.panels import title
 from qtop.units import duration
-
-MARKS = {State.FIRING: "●", State.CLEAR: "○", State.CANNOT_TELL: "?", State.NOT_APPLICABLE: "–"}
-
 
 PLANS = {"d": "app.demo", "s": "app.choose"}
 """What the keys do that the verdict offers where no finding fires."""
