@@ -20,8 +20,6 @@ COLUMNS = (
     Column("measured", 0, right=False),
 )
 PENS = {State.HOLDS: "good", State.DOES_NOT_HOLD: "text", State.NOT_APPLICABLE: "label", State.CANNOT_TELL: "label"}
-MARGIN = 2
-"""Columns of the cursor before a row."""
 FOOT = 7
 """Rows of the detail under the list."""
 
@@ -39,21 +37,18 @@ def guide_head(look: Look, entries: Sequence[Entry], frame: Frame, width: int) -
     return [title(look, fit(f"The guide, checked on {checked_on(frame)}", width - 4), width), packed(width, *groups)]
 
 
-def guide_rows(look: Look, entries: Sequence[Entry], chosen: int, width: int) -> tuple[list[Line], int]:
-    """A row a claim under the headings of the guide's sections, and which row the chosen one is."""
+def guide_rows(look: Look, entries: Sequence[Entry], chosen: str, width: int) -> list[tuple[str, Line]]:
+    """A row a claim under the headings of the guide's sections, each with the claim's id, a heading with ""."""
     marks = PLAIN_MARKS if look.ascii else MARKS
-    lines: list[Line] = []
-    section, at = "", 0
-    for number, entry in enumerate(entries):
+    lines: list[tuple[str, Line]] = []
+    section = ""
+    for entry in entries:
         claim, state = entry.claim, entry.checked.state
         if claim.section != section:
             section = claim.section
-            lines.append((look.seg(section, "title"),))
-        mine = number == chosen
-        if mine:
-            at = len(lines)
+            lines.append(("", (look.seg(section, "title"),)))
         action = f"screen.open('{claim.id}')"
-        pen = "accent" if mine else PENS[state]
+        pen = "accent" if claim.id == chosen else PENS[state]
         measured = entry.checked.measured
         cells = [
             Cell(f"{marks[state]} {claim.id}", pen, action),
@@ -61,8 +56,8 @@ def guide_rows(look: Look, entries: Sequence[Entry], chosen: int, width: int) ->
             Cell(WORDS[state], PENS[state]),
             Cell(measured or entry.checked.note, "text" if measured else "label"),
         ]
-        lines.append((look.seg("▸ " if mine else "  ", "accent"), *row(look, cells, COLUMNS, width - MARGIN)))
-    return lines, at
+        lines.append((claim.id, row(look, cells, COLUMNS, width)))
+    return lines
 
 
 def guide_foot(look: Look, entry: Entry, width: int) -> list[Line]:

@@ -1,4 +1,4 @@
-"""A list in which one row is chosen: the keys move the choice, Enter opens it."""
+"""A list in which one row is chosen: the keys and the wheel move the choice, Enter or a click opens it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ from qtop.ui.screens.listing import ListScreen
 
 Item = tuple[str, Line]
 """What a row stands for, "" for a heading, and the row."""
+MARGIN = 2
+"""Columns of the mark before a row."""
 
 
 class ChooserScreen(ListScreen):
     """Remembers what is chosen by its name, not by its place: the list may sort itself anew at each tick."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", "Down"),
-        Binding("up,k", "move(-1)", "Up"),
-        Binding("pagedown", "move(10)", "Page down"),
-        Binding("pageup", "move(-10)", "Page up"),
-        Binding("enter", "open", "Open"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open")]
 
     def __init__(self) -> None:
         super().__init__()
         self._chosen = ""
-        self._names: list[str] = []
-        self._moved = True
+        self._items: Sequence[Item] = ()
 
     @property
     def chosen(self) -> str:
@@ -41,6 +36,10 @@ class ChooserScreen(ListScreen):
         """Nothing stays."""
         return ()
 
+    def names(self, view: View) -> Sequence[str]:
+        """What may be chosen, in the order of the rows."""
+        raise NotImplementedError
+
     def items(self, view: View, width: int) -> Sequence[Item]:
         """The rows, in ``width`` columns."""
         raise NotImplementedError
@@ -49,41 +48,43 @@ class ChooserScreen(ListScreen):
         """Enter was pressed on this."""
         raise NotImplementedError
 
-    def choose(self, name: str) -> None:
-        """Put the choice on this."""
-        self._chosen, self._moved = name, True
-        self.qtop.redraw()
+    def draw_body(self, view: View) -> None:
+        """Keep the chosen row in sight."""
+        names = self.names(view)
+        if self._chosen not in names:
+            self._chosen = names[0] if names else ""
+        self._items = self.items(view, self.list_width - MARGIN)
+        at = next((place for place, (name, _) in enumerate(self._items) if name and name == self._chosen), 0)
+        self._first = self.in_sight(self._first, at, len(self._items), self.room(view))
+        super().draw_body(view)
+
+    @staticmethod
+    def in_sight(first: int, at: int, count: int, room: int) -> int:
+        """The first row to show, moved as little as needed: the row before is the heading of the first of a section."""
+        if count <= room:
+            return 0
+        whole = room - 1  # the last row tells how many are above and below
+        return max(0, min(first, at - 1), at - whole + 1)
 
     def rows(self, view: View, width: int) -> Sequence[Line]:
         """The items with a mark before the chosen one."""
-        items = self.items(view, width - 2)
-        self._names = [name for name, _ in items if name]
-        if self._chosen not in self._names:
-            self._chosen = self._names[0] if self._names else ""
-        place = next((at for at, (name, _) in enumerate(items) if name and name == self._chosen), 0)
-        if self._moved:
-            self._show(place, len(items))
-            self._moved = False
-        here, gap = self.look.seg("▸ ", "key"), self.look.seg("  ")
-        return [(here if name and name == self._chosen else gap, *line) for name, line in items]
+        here, gap = self.look.seg("▸ ", "accent"), self.look.seg("  ")
+        return [(here if name and name == self._chosen else gap, *line) for name, line in self._items]
 
-    def _show(self, place: int, count: int) -> None:
-        """Scroll so far that the chosen row is seen, with a heading above it."""
-        room = max(1, self.size.height - 4 - 1)
-        if place < self._first + 1:
-            self._first = max(0, place - 1)
-        elif place >= self._first + room:
-            self._first = max(0, min(place - room + 1, count - 1))
+    def choose(self, name: str) -> None:
+        """Put the choice on this."""
+        self._chosen = name
+        self.qtop.redraw()
 
-    def action_move(self, by: int) -> None:
-        """So many rows on."""
-        if self._names:
-            at = self._names.index(self._chosen) if self._chosen in self._names else 0
-            self._chosen = self._names[max(0, min(len(self._names) - 1, at + by))]
-            self._moved = True
-            self.qtop.redraw()
+    def action_scroll(self, by: int) -> None:
+        """The choice so many rows on."""
+        names = [name for name, _ in self._items if name]
+        if names:
+            self.choose(names[max(0, min(len(names) - 1, names.index(self._chosen) + by))])
 
-    def action_open(self) -> None:
-        """What is chosen."""
+    def action_open(self, name: str = "") -> None:
+        """What is chosen, or was clicked."""
+        if name:
+            self.choose(name)
         if self._chosen:
             self.open(self._chosen)

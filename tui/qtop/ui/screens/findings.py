@@ -27,7 +27,7 @@ class FindingsScreen(ChooserScreen):
 
     NAME = "findings"
     KEYS: ClassVar[tuple[Key, ...]] = (
-        ("↑↓", "choose", "screen.move(1)"),
+        ("↑↓", "choose", "screen.scroll(1)"),
         ("enter", "its page", "screen.open"),
         ("o", "overview", "app.show('overview')"),
         ("G", "guide", "app.show('guide')"),
@@ -35,6 +35,10 @@ class FindingsScreen(ChooserScreen):
         ("r", "record", "app.record"),
         ("^p", "commands", "app.command_palette"),
     )
+
+    def names(self, view: View) -> Sequence[str]:
+        """Every rule."""
+        return [one.rule for one in view.snapshot.findings]
 
     def items(self, view: View, width: int) -> Sequence[Item]:
         """A heading a state, a row a rule; under a firing one its headline."""
