@@ -154,6 +154,7 @@ class Deriver:
             self._waits = Waits(WINDOW_S)
             self._util = UtilTrack()
             self._requests = Requests()
+            self._running = RunningTrack()
 
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)

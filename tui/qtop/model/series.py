@@ -215,9 +215,10 @@ class Totals:
         return total
 
 
-RECENT = 128
+RECENT = 64
 """A tick looks at three scrapes (the window's first, the last, the new one), each of them several times, and at each
-scrape again when it is the window's first."""
+scrape again when it is the window's first, thirty seconds on. The half that is left holds those: more would only keep
+metrics in memory."""
 _recent: dict[int, tuple[Mapping[str, float], Totals]] = {}
 """By the identity of the series, which are kept with it, so that the identity stays their own."""
 
