@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import Answer, CannotTell, Evidence, Observed, Rule, Told
-from qtop.diagnose.rules.requests import ANY, NONE, PROBE, WRONG, own_of, requests_of, sent, share, times
-from qtop.model.frame import Frame
+from qtop.diagnose.rule import Evidence, Told
+from qtop.diagnose.rules.requests import ANY, PROBE, FaultyPrompts, sent, share, times
 from qtop.model.requests import RequestsView
 from qtop.sample import PromptEnds
 
 
-class StreamMissing(Rule):
+class StreamMissing(FaultyPrompts):
     """Share of the test prompts of the last two minutes that were not streamed, 0–1."""
 
     id = "QT501"
     title = "stream missing or misplaced"
-    enter = ANY
-    clear = NONE
 
-    def look(self, frame: Frame) -> Answer:
+    def faulty(self, own: PromptEnds) -> int:
         """Those that should have been and were not, and bodies that did not ask for it."""
-        view = requests_of(frame)
-        if isinstance(view, CannotTell):
-            return view
-        own = own_of(view)
-        if isinstance(own, CannotTell):
-            return own
-        value = share(own.unstreamed + own.sent_unstreamed, own.ended)
-        return Observed(value, lambda: _told(view, own), impact=WRONG if value else 0.0, figure="")
+        return own.unstreamed + own.sent_unstreamed
+
+    def told(self, view: RequestsView, own: PromptEnds) -> Told:
+        """What to change, and where."""
+        lines = [
+            Evidence("asked to stream, came in one piece", float(own.unstreamed), "requests", None, PROBE),
+            Evidence(
+                "bodies of yours without stream: true", float(own.sent_unstreamed), "requests", None, "probe --body"
+            ),
+            Evidence("share", share(self.faulty(own), own.ended), "of test prompts", ANY[0].at),
+            sent(own, view),
+        ]
+        if not self.faulty(own):
+            return Told("", tuple(lines))
+        if own.unstreamed >= own.sent_unstreamed:
+            headline = (
+                f"ANSWERS COME IN ONE PIECE though a stream was asked for ({own.unstreamed} of {own.ended}) — "
+                "turn off buffering in the proxy"
+            )
+            reason = "nginx: proxy_buffering off; without a proxy in between it is the server that ignores stream"
+        else:
+            headline = (
+                f"STREAM IS NOT ASKED FOR by {times(own.sent_unstreamed, 'request', 'requests')} of yours — put "
+                '"stream": true into the JSON body'
+            )
+            reason = "a header does nothing; without a stream no first token can be seen, and proxies may time out"
+        return Told(headline, tuple(lines), reason=reason)
 
 
 RULE = StreamMissing()
-
-
-def _told(view: RequestsView, own: PromptEnds) -> Told:
-    lines = [
-        Evidence("asked to stream, came in one piece", float(own.unstreamed), "requests", None, PROBE),
-        Evidence("bodies of yours without stream: true", float(own.sent_unstreamed), "requests", None, "probe --body"),
-        Evidence("share", share(own.unstreamed + own.sent_unstreamed, own.ended), "of test prompts", ANY[0].at),
-        sent(own, view),
-    ]
-    if not own.unstreamed + own.sent_unstreamed:
-        return Told("", tuple(lines))
-    if own.unstreamed >= own.sent_unstreamed:
-        headline = (
-            f"ANSWERS COME IN ONE PIECE though a stream was asked for ({own.unstreamed} of {own.ended}) — "
-            "turn off buffering in the proxy"
-        )
-        reason = "nginx: proxy_buffering off; without a proxy in between it is the server that ignores stream"
-    else:
-        headline = (
-            f"STREAM IS NOT ASKED FOR by {times(own.sent_unstreamed, 'request', 'requests')} of yours — put "
-            '"stream": true into the JSON body'
-        )
-        reason = "a header does nothing; without a stream no first token can be seen, and proxies may time out"
-    return Told(headline, tuple(lines), reason=reason)

@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import Answer, CannotTell, Evidence, Observed, Rule, Told
-from qtop.diagnose.rules.requests import ANY, NONE, PROBE, WRONG, own_of, requests_of, sent, share, times
-from qtop.model.frame import Frame
+from qtop.diagnose.rule import Evidence, Told
+from qtop.diagnose.rules.requests import ANY, PROBE, FaultyPrompts, sent, share, times
 from qtop.model.requests import RequestsView
 from qtop.sample import PromptEnds
 
 
-class LimitIgnored(Rule):
+class LimitIgnored(FaultyPrompts):
     """Share of the test prompts of the last two minutes whose limit was ignored, 0–1."""
 
     id = "QT502"
     title = "max_new_tokens ignored"
-    enter = ANY
-    clear = NONE
     explains = ("QT503",)
 
-    def look(self, frame: Frame) -> Answer:
+    def faulty(self, own: PromptEnds) -> int:
         """Bodies with a limit under a name that the route ignores, and answers cut elsewhere than asked."""
-        view = requests_of(frame)
-        if isinstance(view, CannotTell):
-            return view
-        own = own_of(view)
-        if isinstance(own, CannotTell):
-            return own
-        value = share(own.limit_ignored + own.sent_unknown_limit, own.ended)
-        return Observed(value, lambda: _told(view, own), impact=WRONG if value else 0.0, figure="")
+        return own.limit_ignored + own.sent_unknown_limit
+
+    def told(self, view: RequestsView, own: PromptEnds) -> Told:
+        """What to change, and where."""
+        lines = (
+            Evidence(
+                "bodies of yours with a limit that is ignored", float(own.sent_unknown_limit), "requests", None, PROBE
+            ),
+            Evidence("answers cut elsewhere than asked", float(own.limit_ignored), "requests", None, PROBE),
+            Evidence("of all, cut after 16 tokens without a limit", float(own.cut_at_16), "requests"),
+            Evidence("share", share(self.faulty(own), own.ended), "of test prompts", ANY[0].at),
+            sent(own, view),
+        )
+        if not self.faulty(own):
+            return Told("", lines)
+        if own.sent_unknown_limit:
+            return Told(
+                f"LIMIT IGNORED in {times(own.sent_unknown_limit, 'request', 'requests')} of yours — max_new_tokens "
+                "does nothing here: use max_tokens",
+                lines,
+                reason="the server answers with success all the same; on /v1/completions 16 tokens come",
+            )
+        return Told(
+            f"LIMIT NOT KEPT {times(own.limit_ignored, 'answer was', 'answers were')} cut after another number of "
+            "tokens than asked for",
+            lines,
+            reason="the server may cap answers (vLLM: --override-generation-config with max_new_tokens)",
+        )
 
 
 RULE = LimitIgnored()
-
-
-def _told(view: RequestsView, own: PromptEnds) -> Told:
-    lines = (
-        Evidence(
-            "bodies of yours with a limit that is ignored", float(own.sent_unknown_limit), "requests", None, PROBE
-        ),
-        Evidence("answers cut elsewhere than asked", float(own.limit_ignored), "requests", None, PROBE),
-        Evidence("of all, cut after 16 tokens without a limit", float(own.cut_at_16), "requests"),
-        Evidence("share", share(own.limit_ignored + own.sent_unknown_limit, own.ended), "of test prompts", ANY[0].at),
-        sent(own, view),
-    )
-    if not own.limit_ignored + own.sent_unknown_limit:
-        return Told("", lines)
-    if own.sent_unknown_limit:
-        return Told(
-            f"LIMIT IGNORED in {times(own.sent_unknown_limit, 'request', 'requests')} of yours — max_new_tokens does "
-            "nothing here: use max_tokens",
-            lines,
-            reason="the server answers with success all the same; on /v1/completions 16 tokens come",
-        )
-    return Told(
-        f"LIMIT NOT KEPT {times(own.limit_ignored, 'answer was', 'answers were')} cut after another number of tokens "
-        "than asked for",
-        lines,
-        reason="the server may cap answers (vLLM: --override-generation-config with max_new_tokens)",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import CannotTell, Clear, Enter, Evidence, Severity
+from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.model.frame import Frame
 from qtop.model.requests import RequestsView
 from qtop.sample import Absent, PromptEnds, Why
@@ -52,3 +52,29 @@ def share(count: float, whole: float) -> float:
 def times(count: float, one: str, many: str) -> str:
     """``1 answer``, ``3 answers``."""
     return f"{count:.0f} {one if count == 1 else many}"
+
+
+class FaultyPrompts(Rule):
+    """Share of the test prompts of the last two minutes that have a fault which only they tell, 0–1."""
+
+    enter = ANY
+    clear = NONE
+
+    def faulty(self, own: PromptEnds) -> int:
+        """How many have it."""
+        raise NotImplementedError
+
+    def told(self, view: RequestsView, own: PromptEnds) -> Told:
+        """In words."""
+        raise NotImplementedError
+
+    def look(self, frame: Frame) -> Answer:
+        """Of those that ended."""
+        view = requests_of(frame)
+        if isinstance(view, CannotTell):
+            return view
+        own = own_of(view)
+        if isinstance(own, CannotTell):
+            return own
+        value = share(self.faulty(own), own.ended)
+        return Observed(value, lambda: self.told(view, own), impact=WRONG if value else 0.0, figure="")
