@@ -13,7 +13,6 @@ import msgspec
 
 from qtop.clock import mono, wall
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict
-from qtop.diagnose.registry import BY_ID, RULES
 from qtop.diagnose.rule import Observed
 from qtop.diagnose.verdict import verdict
 from qtop.errors import QtopError, Refused, Unreachable
@@ -59,7 +58,8 @@ class Session:
         self._actor: Actor | None = None
         self._making = threading.Lock()
         self.latest: Snapshot | None = None
-        self._deriver, self._diagnosis = Deriver(), Diagnosis(RULES)
+        self._deriver = Deriver()
+        self._diagnosis: Diagnosis | None = None
         self._snapshots: list[Snapshot] = []
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._fresh = threading.Condition()
@@ -88,8 +88,7 @@ class Session:
         looking = Absent(Why.NOT_YET, "looking for a server")
         nothing = Sample(wall(), looking, NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET, NOT_YET)
         frame = Deriver().push(nothing)
-        findings = Diagnosis(RULES).push(frame)
-        return Snapshot(0, frame, findings, verdict(frame, findings))
+        return Snapshot(0, frame, (), verdict(frame, ()))
 
     def listen(self, listener: Callable[[Snapshot], None]) -> None:
         """Call ``listener`` with each snapshot, on the source's thread: it must not block."""
@@ -109,13 +108,17 @@ class Session:
 
     def restart_diagnosis(self) -> None:
         """Forget what was observed: a replay that jumps derives anew from where it lands."""
-        self._deriver, self._diagnosis = Deriver(), Diagnosis(RULES)
+        self._deriver, self._diagnosis = Deriver(), None
 
     def _take(self, sample: Sample) -> None:
         writer = self._writer
         if writer is not None:
             writer.sample(sample)
         frame = self._deriver.push(sample)
+        if self._diagnosis is None:
+            from qtop.diagnose.registry import RULES
+
+            self._diagnosis = Diagnosis(RULES)
         findings = self._diagnosis.push(frame)
         self._engine = sample.engine
         if self._watch is not None:
@@ -163,6 +166,8 @@ class Session:
     def observed(self, rule_id: str, seconds: float = 300.0) -> tuple[list[tuple[float, float | None]], float]:
         """(seconds ago, value) that a rule saw in the frames kept, and its lowest threshold; None where it saw
         nothing."""
+        from qtop.diagnose.registry import BY_ID
+
         rule = BY_ID[rule_id]
         end = self.latest.frame.t if self.latest is not None else 0.0
         points: list[tuple[float, float | None]] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qtop.diagnose.engine import Finding, Verdict
-from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import Severity, State
 from qtop.model.frame import EngineView, Frame
 from qtop.sample import Absent, Why
@@ -36,12 +35,16 @@ def leading(firing: Iterable[Finding], held: str | None = None) -> Finding | Non
     of a request's time, then the worst; None where no warning fires. That of ``held`` stays unless another explains
     clearly more: two of the same size must not take turns on the screen."""
     faults = [one for one in firing if one.severity.rank >= Severity.WARNING.rank]
+    if not faults:
+        return None
+    from qtop.diagnose.registry import BY_ID
+
     explained = {other for one in faults for other in BY_ID[one.rule].explains}
     # Two that explain each other: neither may hide the other.
     causes = [one for one in faults if one.rule not in explained] or faults
-    first = min(causes, key=lambda one: (-one.impact, -one.severity.rank, one.rule), default=None)
+    first = min(causes, key=lambda one: (-one.impact, -one.severity.rank, one.rule))
     before = next((one for one in causes if one.rule == held), None)
-    if first is None or before is None or before.severity.rank < first.severity.rank:
+    if before is None or before.severity.rank < first.severity.rank:
         return first
     return before if first.impact <= before.impact * CLEARLY + LITTLE else first
 
@@ -71,6 +74,8 @@ def _cannot(unknown: list[Finding]) -> str:
 
 def _limit(frame: Frame, firing: list[Finding]) -> str:
     """What bounds the server when nothing is wrong, as the rest of a sentence."""
+    from qtop.diagnose.registry import BY_ID
+
     limits = [one for one in firing if BY_ID[one.rule].limit]
     if limits:
         return f"; the limit: {max(limits, key=lambda one: one.value).headline}"

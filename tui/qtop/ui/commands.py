@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
 
-from qtop.diagnose.registry import RULES
 from qtop.errors import QtopError
 from qtop.ui import themes
 
@@ -140,6 +139,8 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
     for name in themes.names():
         about = "shown now; T: the next" if name == app.look.scheme.name else "colours of the dashboard"
         entries.append((f"Theme {name}", about, lambda name=name: app.use_theme(name)))  # type: ignore[misc]
+    from qtop.diagnose.registry import RULES  # all rules: for the palette, not for the first paint
+
     for rule in RULES:
         entries.append((f"Rule {rule.id}", rule.title, lambda rule=rule: app.action_page(rule.id)))  # type: ignore[misc]
     return entries

@@ -74,7 +74,9 @@ def _past(look: Look, finding: Finding, width: int, now: float) -> Line:
 
 
 def _summary(look: Look, findings: tuple[Finding, ...], width: int) -> list[Line]:
-    """How many are clear, cannot tell, and do not apply."""
+    """How many are clear, cannot tell, and do not apply; nothing before anything was read."""
+    if not findings:
+        return []
     clear = sum(one.state is State.CLEAR for one in findings)
     watching = sum(one.watching for one in findings)
     unknown = sum(one.state is State.CANNOT_TELL for one in findings) - watching
