@@ -182,3 +182,20 @@ def _observed(rule: str, frame: Frame) -> Observed:
     answer = BY_ID[rule].look(frame)
     assert isinstance(answer, Observed), answer
     return answer
+
+
+def test_a_link_that_the_server_fills_itself_is_not_hidden_by_a_small_neighbour() -> None:
+    hog = OtherProcess(7, "python3", "compute", 1 << 30, 0.15)
+    busy = a_gpu(pcie_share=0.95, server_sm=0.5, others=(hog,))
+    offload = SettingsView({"x": (Setting("cpu_offload_gb", "8", "command line"),)}, {})
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(busy,), settings=offload, server_before=SERVER)
+    assert leads(frame, "QT112", "QT121") == "QT112"
+
+
+def test_a_copy_of_another_process_is_not_laid_on_tensor_parallelism() -> None:
+    """Whether the GPUs have NVLink is not known: then their exchange is not shown to be what fills the link."""
+    hog = OtherProcess(7, "python3", "compute", 1 << 30, 0.15)
+    busy = a_gpu(pcie_share=0.95, server_sm=0.5, others=(hog,))
+    pair = SettingsView({"x": (Setting("tensor_parallel_size", "2", "command line"),)}, {})
+    frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(busy,), settings=pair, server_before=SERVER)
+    assert leads(frame, "QT112", "QT121") == "QT121"

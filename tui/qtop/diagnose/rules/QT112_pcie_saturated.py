@@ -31,15 +31,17 @@ class PcieSaturated(Rule):
             return found
         use, gpu = found
         # Only what the server's own steps move over the link is shown to cost its requests time.
-        impact = use if use >= FREE and not is_idle(frame) and _own(frame) else 0.0
+        alone = not isinstance(gpu.others, Absent) and not gpu.others
+        shown = _offloads(frame) or (alone and _own(frame))
+        impact = use if use >= FREE and not is_idle(frame) and shown else 0.0
         return Observed(use, lambda: _told(frame, gpu, use), impact=impact, figure=f"{use:.0%} full")
 
 
 RULE = PcieSaturated()
 
 
-def _own(frame: Frame) -> str:
-    """What in the server's configuration moves data over the link at each step, in words; "" if nothing does."""
+def _offloads(frame: Frame) -> str:
+    """What in the server's configuration keeps weights or KV cache in main memory, in words; "" if nothing does."""
     settings = frame.settings
     if isinstance(settings, Absent):
         return ""
@@ -47,6 +49,16 @@ def _own(frame: Frame) -> str:
         return f"--cpu-offload-gb {amount:g} reads weights over it at every step"
     if (amount := settings.number("kv_offloading_size")) and amount > 0:
         return f"--kv-offloading-size {amount:g} moves KV cache over it"
+    return ""
+
+
+def _own(frame: Frame) -> str:
+    """What in the server's configuration moves data over the link at each step, in words; "" if nothing does."""
+    if offloads := _offloads(frame):
+        return offloads
+    settings = frame.settings
+    if isinstance(settings, Absent):
+        return ""
     if (ranks := settings.number("tensor_parallel_size")) and ranks > 1:
         return f"--tensor-parallel-size {ranks:g} exchanges over it at every layer, unless there is NVLink"
     return ""

@@ -25,7 +25,7 @@ class OtherProcessComputes(Rule):
         Enter(Severity.CRITICAL, at=0.30, seconds=8.0, of=10.0),
     )
     clear = Clear(below=0.05, seconds=10.0, ease=0.20)
-    explains = ("QT110", "QT112", "QT130", "QT131")
+    explains = ("QT110", "QT130", "QT131")
 
     def look(self, frame: Frame) -> Answer:
         """The GPU on which others take most. A process that only holds memory takes nothing."""
