@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.test_rules_engine import RUNS, SERVER, fall, gpu, sched, thread
 
@@ -16,7 +18,7 @@ from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import CannotTell, Clear, Enter, Observed, Severity, State
 from qtop.diagnose.verdict import leading
 from qtop.model.derive import Deriver
-from qtop.model.frame import EngineView, Frame, GpuView, VramSplit
+from qtop.model.frame import EngineView, Frame, GpuView, VramSplit, Waterfall
 from qtop.model.gpu_view import OtherProcess
 from qtop.model.requests import RequestsView, ServedView
 from qtop.model.settings import SettingsView
@@ -199,3 +201,17 @@ def test_a_copy_of_another_process_is_not_laid_on_tensor_parallelism() -> None:
     pair = SettingsView({"x": (Setting("tensor_parallel_size", "2", "command line"),)}, {})
     frame = Frame(1.0, 1.0, SERVER, RUNS, gpus=(busy,), settings=pair, server_before=SERVER)
     assert leads(frame, "QT112", "QT121") == "QT121"
+
+
+def test_one_answer_that_does_not_come_costs_no_window() -> None:
+    """A server under load misses a scrape now and then: what the histograms tell of 30 s is there again at once, and
+    nothing is told of the moment itself."""
+    deriver, falls = Deriver(), []
+    samples = Recording(Path(__file__).parents[1] / "data/recordings/h100-steady16.qtop").samples()
+    for number, sample in enumerate(islice(samples, 36)):
+        missed = msgspec.structs.replace(sample, engine=Absent(Why.STALE, "no answer within 2 s"))
+        falls.append(deriver.push(missed if number == 33 else sample).waterfall)
+    assert isinstance(falls[33], Absent)
+    for one in (falls[32], falls[34]):
+        assert isinstance(one, Waterfall)
+        assert one.seconds > 25.0

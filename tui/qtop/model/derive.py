@@ -44,6 +44,8 @@ from qtop.sample import (
 
 WINDOW_S = 30.0
 """Span of the waterfall."""
+MISSED_S = 10.0
+"""For so long the metrics may be missing without the window beginning anew."""
 WAKEUP_S = 10.0
 
 
@@ -159,12 +161,14 @@ class Deriver:
     def _engine_view(self, sample: Sample, engine: str) -> EngineView | Absent:
         fresh = self._engine.push(sample.engine)
         if isinstance(sample.engine, Absent):
-            self._window.clear()
             return sample.engine
         if not fresh:
             return self._frame.engine
-        if self._engine.old is not None and _restarted(self._engine.old, sample.engine):
-            self._window.clear()
+        if self._window:
+            # What was counted before an answer that did not come still counts: a busy server misses one now and then.
+            passed = sample.engine.at - self._window[-1].at
+            if not 0.0 < passed <= MISSED_S or _restarted(self._window[-1], sample.engine):
+                self._window.clear()
         self._window.append(sample.engine)
         while len(self._window) > 2 and sample.engine.at - self._window[1].at >= WINDOW_S:
             self._window.popleft()
@@ -240,7 +244,7 @@ class Deriver:
         return client_stage(kept[0][1], kept[-1][1])
 
     def _waterfall(self, engine: str, client: Stage) -> Waterfall | Absent:
-        if len(self._window) < 2:
+        if len(self._window) < 2 or isinstance(self._frame.engine, Absent):
             return NOT_YET
         fall = waterfall(engine, self._window[0], self._window[-1])
         if isinstance(fall, Absent) or client is CLIENT:
@@ -248,7 +252,7 @@ class Deriver:
         return replace(fall, stages=tuple(client if stage.name == client.name else stage for stage in fall.stages))
 
     def _latency(self, engine: str) -> LatencyView | Absent:
-        if len(self._window) < 2:
+        if len(self._window) < 2 or isinstance(self._frame.engine, Absent):
             return NOT_YET
         return latency_view(engine, self._window[0], self._window[-1])
 
