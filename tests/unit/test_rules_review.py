@@ -16,7 +16,7 @@ from qtop.diagnose.engine import Tracker
 from qtop.diagnose.hysteresis import Hysteresis
 from qtop.diagnose.registry import BY_ID
 from qtop.diagnose.rule import CannotTell, Clear, Enter, Observed, Severity, State
-from qtop.diagnose.verdict import leading
+from qtop.diagnose.verdict import leading, verdict
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView, VramSplit, Waterfall
 from qtop.model.gpu_view import OtherProcess
@@ -215,3 +215,9 @@ def test_one_answer_that_does_not_come_costs_no_window() -> None:
     for one in (falls[32], falls[34]):
         assert isinstance(one, Waterfall)
         assert one.seconds > 25.0
+
+
+@pytest.mark.parametrize("why", [Absent(Why.LOST, "refused"), Absent(Why.FAILED, "did not answer within 2 s")])
+def test_a_server_that_gives_no_answer_is_not_called_well(why: Absent) -> None:
+    said = verdict(Frame(1.0, 1.0, SERVER, why, server_before=SERVER), ())
+    assert said.headline.startswith("The server does not answer")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Severity, State
 from qtop.model.frame import EngineView, Frame
-from qtop.sample import Absent, Why
+from qtop.sample import Absent, unanswered
 
 CLEARLY, LITTLE = 1.25, 0.02
 """A finding takes the verdict from another when it explains a quarter more, and two hundredths of a request's time."""
@@ -25,7 +25,7 @@ def verdict(frame: Frame, findings: tuple[Finding, ...], held: str | None = None
         return Verdict(first.rule, first.headline, first.severity)
     if isinstance(frame.server, Absent):
         return Verdict(None, frame.server.detail or "No server found")
-    if isinstance(frame.engine, Absent) and frame.engine.why is Why.LOST:
+    if isinstance(frame.engine, Absent) and unanswered(frame.engine):
         return Verdict(None, f"The server does not answer: {frame.engine}")
     return _nothing(frame, findings, firing)
 
