@@ -2,7 +2,7 @@
 """Disturbs a real server on purpose and tells what qtop says: the cause that is expected, the verdict, seconds until it
 was named, and whatever else was said meanwhile.
 
-disturb.py llamacpp|gpu|… [--only NAME,…] [--record FOLDER] [--json FILE] [--url URL] [--pid PID]
+disturb.py llamacpp|gpu|… [--only NAME,…] [--healthy SECONDS] [--record FOLDER] [--json FILE] [--url URL] [--pid PID]
 
 Each suite lies beside this file (disturb_llamacpp.py, disturb_vllm_cpu.py, disturb_gpu.py) and gives a list of
 ``Case``. A case is healthy first, for ``QUIET_S``, then disturbed until it is named or ``patience`` is over; the
@@ -155,6 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Disturb a real server and see what qtop says.")
     parser.add_argument("suite")
     parser.add_argument("--only", default="", help="names, by commas")
+    parser.add_argument("--healthy", type=float, help="so many seconds of each case that is not disturbed")
     parser.add_argument("--record", type=Path, help="folder for a recording of each case")
     parser.add_argument("--json", type=Path, help="write the results here too")
     parser.add_argument("--url")
@@ -167,6 +168,8 @@ def main() -> int:
         for case in suite.cases(stack, args):
             if only and case.name not in only:
                 continue
+            if args.healthy and case.expected == ("none",):
+                case.patience = args.healthy
             result = run(case, args)
             results.append(result)
             print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
