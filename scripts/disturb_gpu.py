@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
+import httpx
 import psutil
 from disturb import Case, nothing
-from disturb_tools import pinned, processes, stopped, streams
+from disturb_tools import pinned, processes, stopped, streams, tokenizing
 
 MATMUL = """
 import torch
@@ -53,6 +54,7 @@ def cases(_stack: ExitStack, args: argparse.Namespace) -> list[Case]:
         for one in psutil.process_iter(["cmdline"])
         if "vllm.entrypoints.openai.api_server" in (one.info["cmdline"] or [])
     )
+    model = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
     children = server.children(recursive=True)
     engine = next(one.pid for one in children if "EngineCore" in " ".join(one.cmdline()) or "EngineCor" in one.name())
     pids = [server.pid, *(one.pid for one in children)]
@@ -71,6 +73,7 @@ def cases(_stack: ExitStack, args: argparse.Namespace) -> list[Case]:
         Case("healthy at random", ("none",), streams(url, 60, "en", 128, rate=6.0), nothing, patience=40),
         Case("cpu starved", ("QT201",), short, lambda: pinned(pids, [3], 4)),
         Case("narrow affinity", ("QT201", "QT204", "QT203"), short, lambda: pinned(pids, [3], 0)),
+        Case("API server saturated", ("QT203",), light, lambda: tokenizing(url, model, 6)),
         Case("another process computes", ("QT121",), light, beside(MATMUL)),
         Case("pcie saturated", ("QT112", "QT121"), light, beside(COPY)),
         Case("sequence cap", ("QT303",), light, more(160, "en", 512)),

@@ -15,6 +15,18 @@ from pathlib import Path
 import psutil
 
 BUSY = "while True: pass"
+TOKENIZE = """
+import json, sys, urllib.request
+url, model = sys.argv[1:]
+text = "量子纠缠 is what this text is about, and nothing else. " * 2_000
+body = json.dumps({"model": model, "prompt": text}).encode()
+while True:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(request, timeout=60).read()
+    except OSError as error:
+        print(error, file=sys.stderr)
+"""
 
 
 @contextlib.contextmanager
@@ -58,6 +70,11 @@ def streams(
             sender.wait()
 
     return load
+
+
+def tokenizing(url: str, model: str, clients: int) -> AbstractContextManager[object]:
+    """Long texts to be tokenized, without an end, so many at a time: work for the API server's process alone."""
+    return processes([[sys.executable, "-c", TOKENIZE, f"{url}/tokenize", model]] * clients)
 
 
 @contextlib.contextmanager

@@ -6,20 +6,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 from disturb import Case, nothing
-from disturb_tools import stopped, streams
+from disturb_tools import stopped, streams, tokenizing
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -27,30 +24,6 @@ sys.path.insert(0, str(ROOT))
 from tests.fakes.real_vllm import NAME, RealVllm  # noqa: E402
 
 ENVIRONMENT = Path(os.environ.get("QTOP_VLLM_VENV") or Path.home() / ".cache/qtop/vllm-0.32.0")
-LONG = "量子纠缠 is what this text is about, and nothing else. " * 2_000
-
-
-@contextlib.contextmanager
-def tokenizing(url: str, threads: int) -> Iterator[None]:
-    """Long texts to be tokenized, without an end: work for the API server's process alone."""
-    over = threading.Event()
-    body = json.dumps({"model": NAME, "prompt": LONG}).encode()
-
-    def ask() -> None:
-        while not over.is_set():
-            with contextlib.suppress(OSError):
-                head = {"Content-Type": "application/json"}
-                urllib.request.urlopen(urllib.request.Request(f"{url}/tokenize", body, head), timeout=30).read()
-
-    running = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]
-    for one in running:
-        one.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for one in running:
-            one.join(30)
 
 
 @contextlib.contextmanager
@@ -80,6 +53,6 @@ def cases(stack: ExitStack, _args: argparse.Namespace) -> Iterator[Case]:
     engine = next(one.pid for one in children if "EngineCore" in " ".join(one.cmdline()))
 
     light, more = streams(server.url, 1, "en", 64), streams(server.url, 12, "en", 100, settle=1.0)
-    yield Case("API server saturated", ("QT203",), light, lambda: tokenizing(server.url, 6), target)
+    yield Case("API server saturated", ("QT203",), light, lambda: tokenizing(server.url, NAME, 3), target)
     yield Case("sequence cap", ("QT303",), nothing, more, target)
     yield Case("engine stopped", ("QT305",), light, lambda: stopped(engine), target, 40.0)
