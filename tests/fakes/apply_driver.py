@@ -1,7 +1,7 @@
 """``python -m tests.fakes.apply_driver PID VERDICT``: the transaction on a process that is no server.
 
-The real transaction, knob, journal and frame; only the measurement is made up: VERDICT is what it says ("better",
-"within noise", "worse"), "none" for no measurement, "raise" for one that fails, "wait" for one that never ends.
+The real transaction, knob, journal and frame; only the measurement is made up: VERDICT is what it says ("improved",
+"no effect", "worse"), "none" for no measurement, "raise" for one that fails, "wait" for one that never ends.
 VERDICT "undo" undoes instead, as ``qtop undo`` does, in half its time.
 """
 
@@ -11,7 +11,8 @@ import sys
 import threading
 
 from qtop.act.knobs import knob
-from qtop.act.transaction import Judgement, run, undo
+from qtop.act.transaction import Judgement, run
+from qtop.act.undo import undo
 from qtop.errors import QtopError, Refused
 
 
@@ -24,7 +25,7 @@ class Said:
     def before(self) -> str:
         return "before"
 
-    def after(self) -> str:
+    def after(self, settle_s: float) -> str:
         if self._verdict == "raise":
             raise Refused("the test prompt failed")
         if self._verdict == "wait":
@@ -53,7 +54,7 @@ def main() -> int:
         from qtop.verbs.live import orderly_signals
 
         with orderly_signals():
-            outcome = run(affinity, lambda: affinity.plan(frame, None), meter, say)
+            outcome = run([(affinity, lambda: affinity.plan(frame, None))], meter, say)
     except QtopError as error:
         print(f"error: {error}", flush=True)
         return error.exit_code

@@ -114,14 +114,14 @@ def test_a_change_that_is_put_back_may_die_anywhere(
     """Measured, found no better and put back: twice the calls, with the second half undoing the first."""
     before = masks(target.pid)
     first = tmp_path / "all.log"
-    assert drive(tmp_path, target, "within noise", deadly(shim, 0, log=first)).returncode == 1
+    assert drive(tmp_path, target, "no effect", deadly(shim, 0, log=first)).returncode == 1
     assert masks(target.pid) == before
     made = calls(first)
     assert made.count("sched_setaffinity") == 6
     deaths = [n for n, name in enumerate(made, 1) if mode != "torn" or name == "write"]
     for at in deaths:
         state = tmp_path / str(at)  # a new journal each time: its folder is synced as well
-        died = drive(state, target, "within noise", deadly(shim, at, mode))
+        died = drive(state, target, "no effect", deadly(shim, at, mode))
         assert died.returncode == -signal.SIGKILL, (at, made[at - 1], died.stdout)
         undone = drive(state, target, "undo")
         assert undone.returncode == 0, (at, made[at - 1], undone.stdout, undone.stderr)

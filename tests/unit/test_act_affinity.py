@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.crash import ThreadedProcess, as_nobody, frame_of, masks, pin
 from tests.fakes.load import cpuset
 
-from qtop.act.change import Plan, Reading
+from qtop.act.change import Plan, Reading, Work
 from qtop.act.knobs import knob
 from qtop.act.knobs.cpu_affinity import CpuAffinity, start_ticks
 from qtop.errors import QtopError, Refused, Unreachable
@@ -39,10 +39,6 @@ def plan(*servers: ThreadedProcess, value: str | None = WIDE) -> Plan:
     return affinity.plan(frame_of(*(server.pid for server in servers)), value)
 
 
-def unsaved() -> None:
-    raise AssertionError("no thread was born, so there is nothing to add to the record")
-
-
 def test_without_a_value_it_widens_to_all_that_the_cgroup_allows(server: ThreadedProcess) -> None:
     frame = frame_of(server.pid)
     assert not isinstance(frame.sched, Absent)
@@ -62,19 +58,19 @@ def test_it_moves_every_thread_and_puts_every_mask_back(server: ThreadedProcess)
     before = masks(server.pid)
     record = plan(server).record
     assert affinity.read(record) == Reading(targets=4, old=4)
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     assert set(masks(server.pid).values()) == {ALL}
     assert affinity.read(record) == Reading(targets=4, new=4)
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert masks(server.pid) == before
     assert affinity.read(record) == Reading(targets=4, old=4)
 
 
 def test_it_can_move_as_well_as_widen(server: ThreadedProcess) -> None:
     record = plan(server, value=OTHER).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     assert set(masks(server.pid).values()) == {HIGH}
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert set(masks(server.pid).values()) == {LOW}
 
 
@@ -84,9 +80,9 @@ def test_threads_with_a_mask_of_their_own_stay(server: ThreadedProcess) -> None:
     before = masks(server.pid)
     made = plan(server)
     assert f"1 with CPUs {OTHER} of their own: stay" in made.preview
-    affinity.apply(made.record, unsaved)
+    affinity.apply(made.record, Work())
     assert masks(server.pid) == dict.fromkeys(before, ALL) | {own: HIGH}
-    affinity.restore(made.record)
+    affinity.restore(made.record, Work())
     assert masks(server.pid) == before
 
 
@@ -94,9 +90,9 @@ def test_all_processes_of_the_server_move(server: ThreadedProcess) -> None:
     with ThreadedProcess(1) as second:
         pin(second.pid, HIGH)
         record = plan(server, second).record
-        affinity.apply(record, unsaved)
+        affinity.apply(record, Work())
         assert set(masks(server.pid).values()) == set(masks(second.pid).values()) == {ALL}
-        affinity.restore(record)
+        affinity.restore(record, Work())
         assert set(masks(server.pid).values()) == {LOW}
         assert set(masks(second.pid).values()) == {HIGH}
 
@@ -109,28 +105,28 @@ def test_a_thread_born_since_the_plan_is_in_the_journal_before_it_moves(server: 
     def save() -> None:
         seen.append((record["processes"][0]["threads"][str(born)], masks(server.pid)[born]))
 
-    affinity.apply(record, save)
+    affinity.apply(record, Work(save))
     assert seen == [([start_ticks(server.pid, born), NARROW], LOW)]
     assert masks(server.pid)[born] == ALL
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert set(masks(server.pid).values()) == {LOW}
 
 
 def test_a_thread_born_after_the_change_goes_back_with_the_rest(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     born = server.born()
     assert masks(server.pid)[born] == ALL
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert masks(server.pid)[born] == LOW
 
 
 def test_a_thread_born_after_the_change_and_pinned_since_stays(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     born = server.born()
     os.sched_setaffinity(born, HIGH)
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert masks(server.pid)[born] == HIGH
 
 
@@ -140,28 +136,28 @@ def test_where_some_threads_were_wide_before_one_born_since_stays_wide(server: T
     os.sched_setaffinity(wide, ALL)
     before = masks(server.pid)
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     born = server.born()
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert masks(server.pid) == before | {born: ALL}
 
 
 def test_a_main_thread_that_has_ended_hides_none_of_the_others(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     server.leave_main()
     reading = affinity.read(record)
     assert (reading.new, reading.gone) == (3, 1)
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert {masks(server.pid)[tid] for tid in server.workers} == {LOW}
 
 
 def test_a_process_that_has_ended_is_gone(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     server.stop()
     assert affinity.read(record).all_gone
-    affinity.restore(record)
+    affinity.restore(record, Work())
 
 
 def _reborn(record: dict[str, Any]) -> None:
@@ -175,11 +171,11 @@ def _rebooted(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize("altered", [_reborn, _rebooted])
 def test_another_process_of_the_same_number_is_left_alone(server: ThreadedProcess, altered: Any) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     altered(record)
     assert affinity.read(record).all_gone
-    affinity.restore(record)
-    affinity.apply(record, unsaved)
+    affinity.restore(record, Work())
+    affinity.apply(record, Work())
     assert set(masks(server.pid).values()) == {ALL}
 
 
@@ -193,7 +189,7 @@ def test_another_thread_of_the_same_number_is_none_of_the_record(server: Threade
 
 def test_another_container_sees_nothing_and_says_so(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     reading = affinity.read(record | {"pidns": "pid:[1]"})
     assert "container" in reading.elsewhere
     assert not reading.all_gone
@@ -201,12 +197,12 @@ def test_another_container_sees_nothing_and_says_so(server: ThreadedProcess) -> 
 
 def test_a_value_that_is_neither_is_somebody_elses(server: ThreadedProcess) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     os.sched_setaffinity(server.workers[0], HIGH)
     (drift,) = affinity.read(record).drifted
     assert (drift.old, drift.written, drift.now) == (NARROW, WIDE, OTHER)
     assert str(server.workers[0]) in drift.what
-    affinity.restore(record)
+    affinity.restore(record, Work())
     assert masks(server.pid)[server.workers[0]] == HIGH
 
 
@@ -248,21 +244,44 @@ def test_without_a_server_or_its_threads_it_cannot_be_reached(server: ThreadedPr
 
 
 @pytest.mark.root
-def test_somebody_elses_process_is_refused_before_anything_is_written(server: ThreadedProcess) -> None:
+def test_somebody_elses_process_takes_root_and_the_preview_says_so(server: ThreadedProcess) -> None:
     frame = frame_of(server.pid)
-    told = as_nobody(lambda: affinity.plan(frame, WIDE))
-    assert told.startswith(f"Refused: process {server.pid} belongs to user 0")
-    assert "sudo qtop apply cpu-affinity" in told
+    assert not affinity.plan(frame, WIDE).root
+
+    def told() -> None:
+        made = affinity.plan(frame, WIDE)
+        raise Refused(f"{made.root}, {made.right}")
+
+    assert as_nobody(told) == "Refused: True, root: the server belongs to another user"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda process: process.update(new="0; reboot"),
+        lambda process: process.update(pid=1),
+        lambda process: process.update(pid="../1"),
+        lambda process: process["threads"].update({"1": [0, "x"]}),
+    ],
+)
+def test_the_helper_takes_no_record_that_this_knob_could_not_have_made(
+    edit: Callable[[dict[str, Any]], None], server: ThreadedProcess
+) -> None:
+    record = plan(server).record
+    affinity.check(record)
+    edit(record["processes"][0])
+    with pytest.raises(Refused):
+        affinity.check(record)
 
 
 @pytest.mark.root
 def test_no_permission_is_one_clear_line(server: ThreadedProcess) -> None:
     record = plan(server).record
-    told = as_nobody(lambda: affinity.apply(copy.deepcopy(record), unsaved))
+    told = as_nobody(lambda: affinity.apply(copy.deepcopy(record), Work()))
     assert told.startswith("Refused: no permission to change the CPUs of thread")
     assert set(masks(server.pid).values()) == {LOW}
-    affinity.apply(record, unsaved)
-    told = as_nobody(lambda: affinity.restore(record))
+    affinity.apply(record, Work())
+    told = as_nobody(lambda: affinity.restore(record, Work()))
     assert told.startswith("Refused: no permission to change the CPUs of thread")
 
 
@@ -271,7 +290,7 @@ def test_one_thread_that_cannot_be_put_back_keeps_none_of_the_others(
     server: ThreadedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = plan(server).record
-    affinity.apply(record, unsaved)
+    affinity.apply(record, Work())
     real = os.sched_setaffinity
 
     def denied(tid: int, cpus: frozenset[int]) -> None:
@@ -281,7 +300,7 @@ def test_one_thread_that_cannot_be_put_back_keeps_none_of_the_others(
 
     monkeypatch.setattr(os, "sched_setaffinity", denied)
     with pytest.raises(Refused, match=f"thread {server.pid}"):
-        affinity.restore(record)
+        affinity.restore(record, Work())
     assert masks(server.pid) == dict.fromkeys(server.workers, LOW) | {server.pid: ALL}
 
 
@@ -292,7 +311,7 @@ def test_a_part_of_the_server_in_a_smaller_cgroup_gets_what_that_allows(server: 
             pytest.skip("needs a cgroup cpuset controller in which a group can be made")
         pin(server.pid, LOW)
         record = plan(server, second).record
-        affinity.apply(record, unsaved)
+        affinity.apply(record, Work())
         assert set(masks(server.pid).values()) == {ALL}
         assert set(masks(second.pid).values()) == {HIGH}
         assert affinity.read(record) == Reading(targets=4, new=4)
@@ -311,5 +330,5 @@ def test_a_mask_that_the_kernel_cuts_is_taken_back_at_once(server: ThreadedProce
         if not limited:
             pytest.skip("needs a cgroup cpuset controller in which a group can be made")
         with pytest.raises(Refused, match=f"use CPUs {told} instead of {WIDE}"):
-            affinity.apply(record, unsaved)
+            affinity.apply(record, Work())
         assert set(masks(server.pid).values()) == {LOW}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.crash import as_nobody, environment
 
-from qtop.act.journal import Change, Journal, state_dir
+from qtop.act.journal import Change, Journal, Part, state_dir
 from qtop.errors import QtopError, Refused
 
 RECORD = {"new": "0-3", "processes": [{"pid": 1, "threads": {"1": [5, "0"]}}]}
@@ -31,8 +31,8 @@ def only(journal: Journal) -> Change:
 
 def test_a_change_goes_from_open_to_kept_to_closed(journal: Journal) -> None:
     assert journal.changes() == []
-    txn = journal.begin("cpu-affinity", RECORD)
-    assert (only(journal).state, only(journal).record) == ("open", RECORD)
+    txn = journal.begin([Part("cpu-affinity", RECORD)])
+    assert (only(journal).state, only(journal).parts[0].record) == ("open", RECORD)
     journal.append(txn, "applied")
     journal.append(txn, "measured", verdict="better", text="TTFT 2 → 1 ms")
     assert only(journal).state == "open"
@@ -46,21 +46,21 @@ def test_a_change_goes_from_open_to_kept_to_closed(journal: Journal) -> None:
 
 
 def test_the_latest_change_is_first_in_force(journal: Journal) -> None:
-    names = [journal.begin("cpu-affinity", RECORD) for _ in range(3)]
+    names = [journal.begin([Part("cpu-affinity", RECORD)]) for _ in range(3)]
     journal.append(names[1], "reverted")
     assert [change.txn for change in journal.in_force()] == [names[2], names[0]]
 
 
 def test_an_extended_record_replaces_the_first(journal: Journal) -> None:
-    txn = journal.begin("cpu-affinity", RECORD)
+    txn = journal.begin([Part("cpu-affinity", RECORD)])
     longer = RECORD | {"more": 1}
     journal.append(txn, "extended", record=longer)
-    assert only(journal).record == longer
+    assert only(journal).parts[0].record == longer
     assert only(journal).state == "open"
 
 
 def test_cut_anywhere_it_reads_what_is_whole_and_takes_more(journal: Journal) -> None:
-    first = journal.begin("cpu-affinity", RECORD)
+    first = journal.begin([Part("cpu-affinity", RECORD)])
     begun = journal.path.stat().st_size
     journal.append(first, "kept")
     whole = journal.path.read_bytes()
@@ -68,7 +68,7 @@ def test_cut_anywhere_it_reads_what_is_whole_and_takes_more(journal: Journal) ->
         journal.path.write_bytes(whole[:size])
         # The line's last byte but one ends the object; its newline is only what comes between lines.
         assert [change.txn for change in journal.changes()] == ([first] if size >= begun - 1 else [])
-        second = journal.begin("cpu-affinity", RECORD)
+        second = journal.begin([Part("cpu-affinity", RECORD)])
         journal.append(second, "kept")
         assert (journal.in_force()[0].txn, journal.in_force()[0].state) == (second, "kept")
         assert len(journal.changes()) == (2 if size >= begun - 1 else 1)
@@ -96,7 +96,7 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_a_line_that_is_none_of_ours_is_passed_over(garbage: bytes, journal: Journal) -> None:
-    txn = journal.begin("cpu-affinity", RECORD)
+    txn = journal.begin([Part("cpu-affinity", RECORD)])
     with journal.path.open("ab") as file:
         file.write(garbage + b"\n" + garbage)
     journal.append(txn, "kept")
@@ -108,8 +108,29 @@ def test_no_bytes_make_reading_fail(tmp_path_factory: pytest.TempPathFactory, li
     journal = Journal(tmp_path_factory.mktemp("journal") / "journal.jsonl")
     journal.path.write_bytes(b"\n".join(lines))
     assert journal.changes() == []
-    journal.begin("cpu-affinity", RECORD)
-    assert only(journal).record == RECORD
+    journal.begin([Part("cpu-affinity", RECORD)])
+    assert only(journal).parts[0].record == RECORD
+
+
+def test_what_the_first_schema_wrote_is_read(journal: Journal) -> None:
+    lines = [
+        {"schema": 1, "txn": "a", "step": "begin", "t": 1.0, "knob": "cpu-affinity", "record": RECORD},
+        {"schema": 1, "txn": "a", "step": "extended", "t": 2.0, "record": RECORD | {"more": 1}},
+        {"schema": 1, "txn": "a", "step": "kept", "t": 3.0},
+    ]
+    journal.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (change,) = journal.in_force()
+    assert (change.knob, change.new, change.state) == ("cpu-affinity", "0-3", "kept")
+    assert change.parts == [Part("cpu-affinity", RECORD | {"more": 1})]
+
+
+def test_what_a_newer_one_wrote_stops_every_change_and_can_be_listed(journal: Journal) -> None:
+    journal.begin([Part("cpu-affinity", RECORD)])
+    with journal.path.open("a") as file:
+        file.write(json.dumps({"schema": 99, "txn": "b", "step": "begin", "t": 1.0, "what": "?"}) + "\n")
+    assert len(journal.changes()) == 1
+    with pytest.raises(Refused, match=r"a newer qtop wrote the journal .* \(schema 99; this one knows 2\)"):
+        journal.in_force()
 
 
 def test_one_at_a_time_holds_the_lock(journal: Journal) -> None:
@@ -150,7 +171,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     full = tmp_path / "journal.jsonl"
     full.symlink_to("/dev/full")
     with pytest.raises(QtopError, match=r"cannot write the journal .*: No space left on device") as told:
-        Journal(full).begin("cpu-affinity", RECORD)
+        Journal(full).begin([Part("cpu-affinity", RECORD)])
     assert "\n" not in str(told.value)
 
 
@@ -176,7 +197,7 @@ def test_somebody_elses_journal_is_one_clear_line() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         journal = Journal(Path(folder) / "journal.jsonl")
-        journal.begin("cpu-affinity", RECORD)
+        journal.begin([Part("cpu-affinity", RECORD)])
         assert "cannot read the journal" in as_nobody(journal.changes)
         assert "cannot write the journal" in as_nobody(lambda: journal.append("x", "kept"))
         assert "cannot lock the journal" in as_nobody(journal.lock().__enter__)
@@ -184,11 +205,11 @@ def test_somebody_elses_journal_is_one_clear_line() -> None:
 
 def test_it_is_its_owners_alone(journal: Journal) -> None:
     with journal.lock():
-        journal.begin("cpu-affinity", RECORD)
+        journal.begin([Part("cpu-affinity", RECORD)])
     assert {path.stat().st_mode & 0o777 for path in journal.path.parent.iterdir()} == {0o600}
 
 
 def test_every_line_is_json_with_a_schema(journal: Journal) -> None:
-    journal.append(journal.begin("cpu-affinity", RECORD), "kept")
+    journal.append(journal.begin([Part("cpu-affinity", RECORD)]), "kept")
     lines = journal.path.read_text().splitlines()
-    assert [json.loads(line)["schema"] for line in lines] == [1, 1]
+    assert [json.loads(line)["schema"] for line in lines] == [2, 2]

@@ -16,10 +16,11 @@ import pytest
 from tests.fakes.apply_driver import Said
 from tests.fakes.crash import Masks, ThreadedProcess, as_nobody, environment, frame_of, masks, pin
 
-from qtop.act.change import Plan
-from qtop.act.journal import Journal
+from qtop.act.change import Plan, Work
+from qtop.act.journal import Journal, Part
 from qtop.act.knobs.cpu_affinity import CpuAffinity
-from qtop.act.transaction import Judgement, Outcome, run, undo
+from qtop.act.transaction import Judgement, Keep, Outcome, Policy, run
+from qtop.act.undo import undo
 from qtop.errors import QtopError, Refused
 from qtop.sample import cpulist
 
@@ -56,11 +57,11 @@ def change(
     journal: Journal,
     verdict: str | None = None,
     say: Callable[[str, str], None] = quiet,
-    keep_anyway: bool = False,
+    keep: Keep = Keep.IMPROVED,
 ) -> Outcome:
     frame = frame_of(server.pid)
     meter = Said(verdict) if verdict is not None else None
-    return run(affinity, lambda: affinity.plan(frame, WIDE), meter, say, keep_anyway, journal)
+    return run([(affinity, lambda: affinity.plan(frame, WIDE))], meter, say, Policy(keep), journal)
 
 
 def widened(before: Masks, server: ThreadedProcess) -> Masks:
@@ -71,27 +72,30 @@ def rewrite(journal: Journal, edit: Callable[[dict[str, Any]], None]) -> None:
     """Change the records in the journal, as another boot or another container would find them."""
     entries = [json.loads(line) for line in journal.path.read_text().splitlines()]
     for entry in entries:
-        if "record" in entry:
-            edit(entry["record"])
+        for part in entry.get("parts", ()):
+            edit(part["record"])
     journal.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 @pytest.mark.parametrize(
-    ("verdict", "keep_anyway", "kept"),
+    ("verdict", "keep", "kept"),
     [
-        (None, False, True),
-        ("better", False, True),
-        ("within noise", False, False),
-        ("worse", False, False),
-        ("cannot tell", False, False),
-        ("worse", True, True),
+        (None, Keep.IMPROVED, True),
+        ("improved", Keep.IMPROVED, True),
+        ("no effect", Keep.IMPROVED, False),
+        ("worse", Keep.IMPROVED, False),
+        ("cannot tell", Keep.IMPROVED, False),
+        ("no effect", Keep.UNLESS_WORSE, True),
+        ("cannot tell", Keep.UNLESS_WORSE, True),
+        ("worse", Keep.UNLESS_WORSE, False),
+        ("worse", Keep.ALWAYS, True),
     ],
 )
 def test_kept_only_if_better_or_asked_for(
-    server: ThreadedProcess, journal: Journal, verdict: str | None, keep_anyway: bool, kept: bool
+    server: ThreadedProcess, journal: Journal, verdict: str | None, keep: Keep, kept: bool
 ) -> None:
     before = masks(server.pid)
-    outcome = change(server, journal, verdict, keep_anyway=keep_anyway)
+    outcome = change(server, journal, verdict, keep=keep)
     assert (outcome.kept, outcome.exit_code) == (kept, 0 if kept else 1)
     assert masks(server.pid) == (widened(before, server) if kept else before)
     (told,) = journal.changes()
@@ -108,7 +112,7 @@ def test_the_old_values_are_on_disk_before_the_first_is_changed(
 
     def look(tid: int, cpus: frozenset[int]) -> None:
         (told,) = Journal(journal.path).changes()
-        found.append(told.record["processes"][0]["threads"])
+        found.append(told.parts[0].record["processes"][0]["threads"])
         real(tid, cpus)
 
     monkeypatch.setattr(os, "sched_setaffinity", look)
@@ -154,7 +158,7 @@ def test_what_cannot_be_measured_before_is_not_changed(server: ThreadedProcess, 
     before = masks(server.pid)
     frame = frame_of(server.pid)
     with pytest.raises(Refused, match="cannot measure"):
-        run(affinity, lambda: affinity.plan(frame, WIDE), Broken("better"), quiet, journal=journal)
+        run([(affinity, lambda: affinity.plan(frame, WIDE))], Broken("improved"), quiet, journal=journal)
     assert masks(server.pid) == before
     assert not journal.path.exists()
 
@@ -169,17 +173,17 @@ def test_a_terminal_that_has_gone_keeps_no_old_value_from_coming_back(
     with pytest.raises(Refused, match="the test prompt failed"):
         change(server, journal, "raise", say=gone)
     assert masks(server.pid) == before
-    assert change(server, journal, "better", say=gone).kept
+    assert change(server, journal, "improved", say=gone).kept
 
 
 def test_a_server_that_ends_meanwhile_leaves_nothing_open(server: ThreadedProcess, journal: Journal) -> None:
     class Ends(Said):
-        def after(self) -> str:
+        def after(self, settle_s: float) -> str:
             server.stop()
             return "after"
 
     frame = frame_of(server.pid)
-    outcome = run(affinity, lambda: affinity.plan(frame, WIDE), Ends("worse"), quiet, journal=journal)
+    outcome = run([(affinity, lambda: affinity.plan(frame, WIDE))], Ends("worse"), quiet, journal=journal)
     assert not outcome.kept
     assert journal.in_force() == []
 
@@ -262,8 +266,8 @@ def test_a_record_of_another_version_is_neither_touched_nor_in_the_way(
 ) -> None:
     before = masks(server.pid)
     change(server, journal)
-    journal.begin("fan-speed", {"rpm": 900})
-    journal.begin("cpu-affinity", {"boot": "x"})
+    journal.begin([Part("fan-speed", {"rpm": 900})])
+    journal.begin([Part("cpu-affinity", {"boot": "x"})])
     assert undo(journal).restored == 3
     assert masks(server.pid) == before
     with pytest.raises(Refused, match="another version of qtop"):
@@ -299,7 +303,7 @@ def test_undo_by_name_leaves_the_later_one(server: ThreadedProcess, journal: Jou
 def begun(server: ThreadedProcess, journal: Journal) -> Plan:
     """A change as a killed qtop leaves it: in the journal, nothing changed yet."""
     made = affinity.plan(frame_of(server.pid), WIDE)
-    journal.begin(affinity.id, made.record)
+    journal.begin([Part(affinity.id, made.record)])
     return made
 
 
@@ -327,7 +331,7 @@ def test_undo_without_permission_leaves_the_journal_open(server: ThreadedProcess
     before = masks(server.pid)
     txn = change(server, journal).txn
     (kept,) = journal.changes()
-    told = as_nobody(lambda: affinity.restore(kept.record))
+    told = as_nobody(lambda: affinity.restore(kept.parts[0].record, Work()))
     assert "no permission" in told
     assert [one.txn for one in journal.in_force()] == [txn]
     undo(journal)
@@ -335,10 +339,10 @@ def test_undo_without_permission_leaves_the_journal_open(server: ThreadedProcess
 
 
 def test_judgements_go_to_the_journal(server: ThreadedProcess, journal: Journal) -> None:
-    outcome = change(server, journal, "better")
-    assert outcome.judgement == Judgement("better", "better: made up")
+    outcome = change(server, journal, "improved")
+    assert outcome.judgement == Judgement("improved", "improved: made up")
     (told,) = journal.changes()
-    assert (told.notes["measured"]["verdict"], told.notes["measured"]["text"]) == ("better", "better: made up")
+    assert (told.notes["measured"]["verdict"], told.notes["measured"]["text"]) == ("improved", "improved: made up")
 
 
 # In a process of its own: signals, limits
@@ -384,14 +388,16 @@ def test_a_journal_that_fills_up_at_any_byte_leaves_the_old_masks(
 ) -> None:
     """Written to by a process whose files may not grow past a limit, which cuts lines as a full disk does."""
     before = masks(server.pid)
-    change(server, journal, "better")
+    change(server, journal, "improved")
     undo(journal)
     sizes = [len(line) + 1 for line in journal.path.read_bytes().split(b"\n")[:5]]
     limits = [0, 20, *(sum(sizes[:steps]) + 10 for steps in range(1, 5))]
     for limit in limits:
         journal.path.unlink()
         enough = (resource.RLIMIT_FSIZE, (limit, limit))
-        with driver(server, tmp_path, "better", preexec_fn=lambda limits=enough: resource.setrlimit(*limits)) as child:
+        with driver(
+            server, tmp_path, "improved", preexec_fn=lambda limits=enough: resource.setrlimit(*limits)
+        ) as child:
             said, _ = child.communicate(timeout=30)
         assert child.returncode == 2, (limit, said)
         assert "error: cannot write the journal" in said

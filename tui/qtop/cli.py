@@ -57,6 +57,7 @@ def _common() -> _Parser:
     common.add_argument(
         "--interval", type=_interval, metavar="S", help="seconds between samples, 0.1 to 60 (default 1)"
     )
+    common.add_argument("--read-only", action="store_true", help="change nothing on this host, whatever is pressed")
     return common
 
 
@@ -200,14 +201,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     one = verb("actions", "what could be changed now, without changing it")
     one.add_argument("--json", action="store_true", help="print one JSON document")
-    one = verb("apply", "change a setting live: measured, kept if better, else put back")
-    one.add_argument("knob", metavar="KNOB[=VALUE]", help="for example cpu-affinity or cpu-affinity=0-7")
+    one = verb("apply", "change settings: measured, kept if better, else put back")
+    one.add_argument(
+        "knobs",
+        nargs="+",
+        metavar="KNOB[=VALUE]",
+        help="for example cpu-affinity or swappiness=10; several are one change",
+    )
     one.add_argument("--dry-run", action="store_true", help="show the preview and stop")
     one.add_argument("--yes", action="store_true", help="do not ask")
     one.add_argument("--no-measure", action="store_true", help="send no test prompts; keep it unmeasured")
-    one.add_argument("--keep", action="store_true", help="keep it even if nothing gets better")
+    keep = one.add_mutually_exclusive_group()
+    keep.add_argument("--keep", action="store_true", help="keep it unless something gets worse")
+    keep.add_argument("--keep-always", action="store_true", help="keep it even if something gets worse")
+    one.add_argument("--persist", action="store_true", help="make it last beyond the next start of the host")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("undo", "put the latest change back, also one that a killed qtop began")
+    one.add_argument("change", nargs="?", metavar="ID", help="this one instead (see `qtop journal`)")
+    one.add_argument("--all", action="store_true", help="all of them, the latest first")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("journal", "what qtop changed, and what became of it")
     one.add_argument("--json", action="store_true", help="print one JSON document")

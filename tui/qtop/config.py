@@ -24,6 +24,7 @@ EXAMPLE = """\
 # prompt = "en"                  # test prompt: "en", "zh", or a text of your own
 # max_tokens = 64                # of a test prompt
 # record_dir = "~/qtop"          # where r puts recordings
+# read_only = false             # true: change nothing on this host, whatever is pressed
 # server_info = true             # ask a vLLM in development mode for its configuration, once (3 s of a core there)
 """
 
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 64
     record_dir: str = "."
     theme: str = "auto"
+    read_only: bool = False
     server_info: bool = True
 
 

@@ -49,10 +49,13 @@ class Snapshot:
 
 
 class Session:
-    """One source, watched. ``actor`` is None on a recording: there is nobody to act."""
+    """One source, watched. ``actor`` is None on a recording, and with ``read_only``: there is nobody to act."""
 
-    def __init__(self, source: Source, access: Callable[[], Access | None] | None = None) -> None:
+    def __init__(
+        self, source: Source, access: Callable[[], Access | None] | None = None, read_only: bool = False
+    ) -> None:
         self.source = source
+        self.read_only = read_only
         self.history = History()
         self._access = access
         self._actor: Actor | None = None
@@ -73,8 +76,8 @@ class Session:
 
     @property
     def actor(self) -> Actor | None:
-        """Who changes things, made when first asked for; None on a recording."""
-        if not self.source.live or self._access is None:
+        """Who changes things, made when first asked for; None on a recording, and where nothing may be changed."""
+        if not self.source.live or self._access is None or self.read_only:
             return None
         from qtop.act.actor import Actor
 
@@ -82,6 +85,13 @@ class Session:
             if self._actor is None:
                 self._actor = Actor(lambda: self.latest.frame if self.latest else None, self.probe_request)
             return self._actor
+
+    @property
+    def no_actor(self) -> str:
+        """Why there is none, for a person."""
+        if self.read_only:
+            return "qtop runs with --read-only: nothing can be changed"
+        return "this is a recording: nothing can be changed here"
 
     def opening(self) -> Snapshot:
         """What to show until the first sample: nothing has been read yet. Its number is 0."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from qtop.act.change import Knob, Plan
+from qtop.act.hands import Hands
 from qtop.act.journal import Change, Journal
-from qtop.act.knobs import KNOBS, knob
+from qtop.act.knobs import OFFERED, knob
+from qtop.act.knobs.lasting import LASTING, plan_lasting
 from qtop.act.meter import REQUESTS, TOKENS, WARMUP, ProbeMeter
-from qtop.act.transaction import Outcome, Say, Undone, run, undo
-from qtop.errors import Refused
+from qtop.act.transaction import Ask, Outcome, Policy, Say, run
+from qtop.act.undo import Undone, undo
+from qtop.errors import QtopError, Refused
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
 from qtop.probe.messages import ProbeEvent, ProbeRequest
@@ -18,6 +23,8 @@ from qtop.probe.prompts import ENGLISH
 from qtop.probe.runner import plan_text
 from qtop.sample import ServerInfo
 
+Wish = tuple[str, str | None]
+"""A knob's name, and the value wanted; None: what it proposes."""
 MakeRequest = Callable[[str, int, int, int], ProbeRequest]
 """(prompt, max_tokens, requests, warmup) → a request for the attached server; Unreachable without one."""
 
@@ -29,6 +36,7 @@ class Actor:
         self._frame = frame
         self._request = request
         self._busy = threading.Lock()
+        self._cancelled = threading.Event()
         self._meter: ProbeMeter | None = None
 
     def now(self) -> Frame:
@@ -42,9 +50,35 @@ class Actor:
         """What a change would do, without doing it."""
         return knob(name).plan(self.now(), value)
 
+    def plans(self, wishes: Sequence[Wish], persist: bool = False) -> list[Plan]:
+        """What a change of several parts would do, in order; with ``persist``, also what makes each last.
+
+        Errors: as ``plan``; Refused where nothing can make one last.
+        """
+        return [replan() for _, replan in self._asks(wishes, persist)]
+
+    def _asks(self, wishes: Sequence[Wish], persist: bool) -> list[Ask]:
+        asks: list[Ask] = []
+        for name, value in wishes:
+            target = knob(name)
+            asks.append((target, partial(self._planned, target, value)))
+            if persist:
+                asks.append((LASTING, partial(self._lasting, target, value)))
+        return asks
+
+    def _planned(self, target: Knob, value: str | None) -> Plan:
+        return target.plan(self.now(), value)
+
+    def _lasting(self, target: Knob, value: str | None) -> Plan:
+        plan = target.plan(self.now(), value)
+        file = target.lasting(plan)
+        if file is None:
+            raise Refused(f"{target.id} cannot be made to last by a file", "Leave out --persist.")
+        return plan_lasting(plan, file)
+
     def knobs(self) -> tuple[Knob, ...]:
-        """All knobs."""
-        return tuple(KNOBS.values())
+        """Those that a user may turn."""
+        return OFFERED
 
     def cost(self) -> tuple[str, str | None]:
         """What measuring the change will send, before and after, and a warning when the server is saturated."""
@@ -63,23 +97,33 @@ class Actor:
 
     def apply(
         self,
-        name: str,
-        value: str | None,
+        wishes: Sequence[Wish],
         say: Say,
         measure: bool = True,
-        keep_anyway: bool = False,
+        policy: Policy | None = None,
+        hands: Hands | None = None,
+        persist: bool = False,
         on_event: Callable[[ProbeEvent], None] | None = None,
     ) -> Outcome:
         """Make a change as a transaction; blocks for the measurements. Refused while another is under way."""
         if not self._busy.acquire(blocking=False):
             raise Refused("a change is under way", "Wait for it to end.")
         try:
-            target = knob(name)
-            self._meter = ProbeMeter(self._measuring(), on_event) if measure else None
-            return run(target, lambda: target.plan(self.now(), value), self._meter, say, keep_anyway)
+            self._cancelled.clear()
+            first = self._measuring() if measure else None
+            self._meter = ProbeMeter(lambda: self._measuring_as(first), on_event) if first is not None else None
+            policy = replace(policy or Policy(), cancelled=self._cancelled.is_set)
+            return run(self._asks(wishes, persist), self._meter, say, policy, hands=hands)
         finally:
             self._meter = None
             self._busy.release()
+
+    def _measuring_as(self, first: ProbeRequest) -> ProbeRequest:
+        """The test prompts for the server as it is now; as it was where it is not seen at the moment."""
+        try:
+            return self._measuring()
+        except QtopError:
+            return first
 
     @property
     def busy(self) -> bool:
@@ -88,17 +132,18 @@ class Actor:
 
     def cancel(self, timeout: float = 5.0) -> None:
         """Cancel a change under way and wait until its old values are back."""
+        self._cancelled.set()
         meter = self._meter
         if meter is not None:
             meter.cancel()
         if self._busy.acquire(timeout=timeout):
             self._busy.release()
 
-    def undo(self) -> Undone:
+    def undo(self, hands: Hands | None = None, say: Say | None = None) -> Undone:
         """Put the latest change back."""
         if self.busy:
             raise Refused("a change is under way", "Wait for it to end.")
-        return undo()
+        return undo(hands=hands, say=say)
 
     def in_force(self) -> list[Change]:
         """Changes that undo would find, the latest first."""

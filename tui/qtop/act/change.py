@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+from qtop.errors import Refused
 from qtop.model.frame import Frame
 
-Save = Callable[[], None]
-"""Writes the record to the journal once more; when it returns, the targets added to the record are on disk."""
+Record = dict[str, Any]
+"""What the journal keeps of one change, all JSON: targets with their old and new values. The knob alone knows more."""
+
+
+def _deaf(_: str) -> None:
+    """Progress that nobody wants to hear of."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a knob has at hand while it applies or restores."""
+
+    save: Callable[[], None] = lambda: None
+    """Writes the record to the journal once more; when it returns, what was added to the record is on disk."""
+    say: Callable[[str], None] = _deaf
+    """Progress in words, for what takes longer than a second."""
+    cancelled: Callable[[], bool] = lambda: False
+    """True once somebody wants it to end: what waits for long looks now and then, and raises Refused."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +39,34 @@ class Plan:
     summary: str
     preview: tuple[str, ...]
     """One line each: what changes from what to what, for how many."""
-    record: dict[str, Any]
+    record: Record
     warnings: tuple[str, ...] = ()
+    """What could go wrong, or hurt."""
+    command: str = ""
+    """What a person would type to do the same, "" where there is no such command."""
+    root: bool = False
+    """It takes root, and this process is not: the helper does it."""
+    right: str = "none beyond your own"
+    """Whose right it takes, in words."""
+    hurts: str = "requests in flight go on"
+    """Whether requests in flight are hurt."""
+    undone: str = "`qtop undo` puts the old value back"
+    """How it is undone."""
+    settle_s: float = 1.0
+    """Seconds from the change until a measurement means something."""
+    restart: bool = False
+    """The server is started anew, and again to put the change back."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All of the preview but the warnings."""
+        told = (
+            ("the same by hand", self.command),
+            ("right", self.right),
+            ("while it is made", self.hurts),
+            ("undone by", self.undone),
+        )
+        return (*self.preview, *(f"{what}: {text}" for what, text in told if text))
 
 
 @dataclass(frozen=True)
@@ -59,35 +102,56 @@ class Reading:
         """Nothing is left to restore."""
         return self.targets == self.gone and not self.elsewhere
 
+    def put(self, what: str, old: str, new: str, now: str | None) -> None:
+        """Count one target; None: it no longer exists."""
+        self.targets += 1
+        if now is None:
+            self.gone += 1
+        elif now == new:
+            self.new += 1
+        elif now == old:
+            self.old += 1
+        else:
+            self.drifted.append(Drift(what, old, new, now))
 
-class Knob(Protocol):
-    """One setting of the server or the host. Everything in a record is JSON."""
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def needs(self) -> str:
-        """The right it takes, in words."""
-        ...
+class Knob:
+    """One setting of the server or the host. Subclasses have one instance each and no state of their own."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[str]
+    """The right it takes, in words."""
+    example: ClassVar[str] = ""
+    """A value as a user would write it."""
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
-        """What a change to ``value`` (None: what qtop proposes) would do; Refused when it cannot or need not be
-        done."""
-        ...
+        """What a change to ``value`` (None: what qtop proposes) would do.
 
-    def apply(self, record: dict[str, Any], save: Save) -> None:
+        Errors: Refused when it cannot or need not be done; QtopError for a value that cannot be meant.
+        """
+        raise NotImplementedError
+
+    def apply(self, record: Record, work: Work) -> None:
         """Make the change; OSError or Refused when it fails part-way (the transaction then restores).
 
-        A target found only now is added to the record, and ``save`` called, before it is touched.
+        A target found only now is added to the record, and ``work.save`` called, before it is touched.
         """
-        ...
+        raise NotImplementedError
 
-    def read(self, record: dict[str, Any]) -> Reading:
-        """What the targets hold now."""
-        ...
+    def read(self, record: Record) -> Reading:
+        """What the targets hold now. Takes no right that the user has not."""
+        raise NotImplementedError
 
-    def restore(self, record: dict[str, Any]) -> None:
+    def restore(self, record: Record, work: Work) -> None:
         """Put each target that holds qtop's value back to its old one; Refused, after all others, if one cannot be."""
-        ...
+        raise NotImplementedError
+
+    def check(self, record: Record) -> None:
+        """For the helper, which is root and believes nobody: Refused unless every target and value in the record is one
+        that this knob itself could have written there."""
+        raise Refused(f"{self.id} is not done by root on somebody else's behalf")
+
+    def lasting(self, plan: Plan) -> tuple[str, str] | None:
+        """A file, and its text, that would make ``plan`` outlast a restart of the host; None where there is none."""
+        return None

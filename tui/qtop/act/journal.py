@@ -1,8 +1,8 @@
 """The journal: what was changed, written and fsync'd before it is changed, so that a killed qtop can still be undone.
 
 One JSON object a line, appended to ``$XDG_STATE_HOME/qtop/journal.jsonl``. A line that a crash cut short is skipped on
-reading; the next append starts a new line. One transaction at a time holds the lock beside
-it; a dead process holds none.
+reading; the next append starts a new line. One transaction at a time holds the lock beside it; a dead process holds
+none. Schema 2: a change has parts, each of one knob. Schema 1, which is read still, had one.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import ValidationError, convert
+
+from qtop.act.change import Record
 from qtop.clock import wall
 from qtop.errors import QtopError, Refused
 
+SCHEMA = 2
 CLOSED_STEPS = ("reverted", "undone", "gone")
 
 
@@ -42,14 +46,23 @@ def state_dir() -> Path:
 
 
 @dataclass
+class Part:
+    """One knob's share of a transaction."""
+
+    knob: str
+    record: Record
+    """What the knob needs to read back and restore: targets with old and new values."""
+    root: bool = False
+    """It took root."""
+
+
+@dataclass
 class Change:
     """One transaction as the journal tells it."""
 
     txn: str
-    knob: str
     t: float
-    record: dict[str, Any]
-    """What the knob needs to read back and restore: targets with old and new values."""
+    parts: list[Part]
     steps: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     """Data of later steps, by step."""
@@ -60,6 +73,16 @@ class Change:
         if any(step in CLOSED_STEPS for step in self.steps):
             return "closed"
         return "kept" if "kept" in self.steps else "open"
+
+    @property
+    def knob(self) -> str:
+        """Its knobs' names."""
+        return " + ".join(part.knob for part in self.parts)
+
+    @property
+    def new(self) -> str:
+        """The values asked for."""
+        return ", ".join(str(part.record.get("new", "?")) for part in self.parts)
 
 
 class Journal:
@@ -88,15 +111,15 @@ class Journal:
         finally:
             os.close(fd)
 
-    def begin(self, knob: str, record: dict[str, Any]) -> str:
+    def begin(self, parts: Iterable[Part]) -> str:
         """Write down a change that is about to be made; gives its id."""
         txn = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
-        self.append(txn, "begin", knob=knob, record=record)
+        self.append(txn, "begin", parts=[asdict(part) for part in parts])
         return txn
 
     def append(self, txn: str, step: str, **data: Any) -> None:
         """One line more, on disk before this returns; QtopError when it cannot be written."""
-        line = json.dumps({"schema": 1, "txn": txn, "step": step, "t": wall(), **data}, separators=(",", ":"))
+        line = json.dumps({"schema": SCHEMA, "txn": txn, "step": step, "t": wall(), **data}, separators=(",", ":"))
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
@@ -126,46 +149,77 @@ class Journal:
 
     def changes(self) -> list[Change]:
         """All changes, oldest first; lines that cannot be read are skipped."""
+        return self._read()[0]
+
+    def in_force(self) -> list[Change]:
+        """Changes that undo has something to do with, the latest first.
+
+        Errors: Refused where a newer qtop wrote to this journal: what it did there, this one cannot know.
+        """
+        changes, newest = self._read()
+        if newest > SCHEMA:
+            raise Refused(
+                f"a newer qtop wrote the journal {self.path} (schema {newest}; this one knows {SCHEMA})",
+                "Nothing was changed: use that qtop.",
+            )
+        return [change for change in reversed(changes) if change.state != "closed"]
+
+    def _read(self) -> tuple[list[Change], int]:
+        """The changes, and the highest schema that any line has."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
-            return []
+            return [], 0
         except OSError as error:
             raise QtopError(f"cannot read the journal {self.path}: {error.strerror}") from None
         found: dict[str, Change] = {}
+        newest = 0
         for line in lines:
-            entry = _parse(line)
+            entry = _entry(line)
             if entry is None:
                 continue
+            schema = entry.get("schema")
+            newest = max(newest, schema if isinstance(schema, int) else 0)
             txn, step = entry["txn"], entry["step"]
             if step == "begin":
-                found[txn] = Change(txn, entry["knob"], entry["t"], entry["record"])
+                parts = _parts(entry)
+                if parts:
+                    found[txn] = Change(txn, entry["t"], parts)
             change = found.get(txn)
             if change is None:
                 continue
             change.steps.append(step)
             if step == "extended":
-                change.record = entry["record"]
+                _extend(change, entry)
             elif step != "begin":
                 change.notes[step] = {k: v for k, v in entry.items() if k not in ("schema", "txn", "step")}
-        return list(found.values())
-
-    def in_force(self) -> list[Change]:
-        """Changes that undo has something to do with, the latest first."""
-        return [change for change in reversed(self.changes()) if change.state != "closed"]
+        return list(found.values()), newest
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _entry(line: bytes) -> dict[str, Any] | None:
     """The line as an entry, or None where it is cut, damaged or not one of ours."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("txn"), str):
+    if not isinstance(entry, dict) or not isinstance(entry.get("txn"), str) or not isinstance(entry.get("step"), str):
         return None
-    wanted: dict[str, type | tuple[type, ...]] = {"step": str}
-    if entry.get("step") == "begin":
-        wanted |= {"knob": str, "t": (int, float), "record": dict}
-    elif entry.get("step") == "extended":
-        wanted |= {"record": dict}
-    return entry if all(isinstance(entry.get(key), kind) for key, kind in wanted.items()) else None
+    if entry["step"] == "begin" and not isinstance(entry.get("t"), (int, float)):
+        return None
+    return entry
+
+
+def _parts(entry: dict[str, Any]) -> list[Part]:
+    """The parts of a change that begins; none where they cannot be read."""
+    told = entry.get("parts", [{"knob": entry.get("knob"), "record": entry.get("record")}])
+    try:
+        return convert(told, list[Part])
+    except ValidationError:
+        return []
+
+
+def _extend(change: Change, entry: dict[str, Any]) -> None:
+    """A part's record, as it is after more was added."""
+    number, record = entry.get("part", 0), entry.get("record")
+    if isinstance(number, int) and 0 <= number < len(change.parts) and isinstance(record, dict):
+        change.parts[number].record = record

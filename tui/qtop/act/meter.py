@@ -17,14 +17,19 @@ from qtop.probe.timing import ProbeResult
 REQUESTS = 5
 WARMUP = 1
 TOKENS = 32
-SETTLE_S = 1.0
-"""After a change, before measuring: the scheduler moves a thread within milliseconds, queues take a moment longer."""
+VERDICTS = {"better": "improved", "within noise": "no effect"}
+"""What a comparison of two tests says, in the words for a change."""
 
 
 class ProbeMeter:
-    """Runs ``request`` before and after; ``cancel`` stops it between or within requests."""
+    """Runs what ``request`` gives before and after; ``cancel`` stops it between or within requests.
 
-    def __init__(self, request: ProbeRequest, on_event: Callable[[ProbeEvent], None] | None = None) -> None:
+    Asked for anew each time: a server that was started with other flags may call its model something else.
+    """
+
+    def __init__(
+        self, request: Callable[[], ProbeRequest], on_event: Callable[[ProbeEvent], None] | None = None
+    ) -> None:
         self._request = request
         self._on_event = on_event
         self._cancelled = threading.Event()
@@ -47,26 +52,33 @@ class ProbeMeter:
             )
         return results
 
-    def after(self) -> list[ProbeResult]:
+    @property
+    def cancelled(self) -> bool:
+        """Somebody wants it to end."""
+        return self._cancelled.is_set()
+
+    def after(self, settle_s: float) -> list[ProbeResult]:
         """Let the change settle, then measure."""
-        if self._cancelled.wait(SETTLE_S):
+        if self._cancelled.wait(settle_s):
             raise Refused("cancelled")
         return self._measure()
 
     def judge(self, before: list[ProbeResult], after: list[ProbeResult]) -> Judgement:
         """TTFT and ITL medians against the noise band."""
         result = compare(before, after)
-        return Judgement(result.verdict, result.text, msgspec.to_builtins(result))
+        verdict = VERDICTS.get(result.verdict, result.verdict)
+        return Judgement(verdict, result.text.replace(result.verdict, verdict, 1), msgspec.to_builtins(result))
 
     def _measure(self) -> list[ProbeResult]:
         if self._cancelled.is_set():
             raise Refused("cancelled")
+        request = self._request()
         run = self._run = ProbeRun()
         try:
-            run.start(self._request, self._on_event)
+            run.start(request, self._on_event)
             if self._cancelled.is_set():  # it came before there was a run to cancel
                 run.cancel()
-            results = run.wait(self._request.timeout_s * (self._request.requests + self._request.warmup) + 10)
+            results = run.wait(request.timeout_s * (request.requests + request.warmup) + 10)
         except BaseException:  # Ctrl-C, SIGTERM: the server must not go on generating for nobody
             run.cancel()
             raise

@@ -1,18 +1,21 @@
 """A change as a transaction: measure, journal, apply, read back, measure again, keep or put back.
 
-kill -9 at any point leaves a journal that ``undo`` can finish: the old values are on disk before the first is changed.
-Any error, Ctrl-C or SIGTERM between the first change and the decision puts the old values back.
+It has one part or several, each of one knob, applied in order and put back in reverse. kill -9 at any point leaves a
+journal that ``undo`` can finish: the old values are on disk before the first is changed. Any error, Ctrl-C or SIGTERM
+between the first change and the decision puts the old values back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol
 
-from qtop.act.change import Knob, Plan, Reading
-from qtop.act.journal import Change, Journal
+from qtop.act.change import Knob, Plan, Reading, Work
+from qtop.act.hands import Hands, using
+from qtop.act.journal import Change, Journal, Part
 from qtop.act.knobs import KNOBS
 from qtop.act.signals import OneInterrupt
 from qtop.clock import wall
@@ -20,15 +23,31 @@ from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError, Refused
 
 Say = Callable[[str, str], None]
 """(step, text): progress for a person. Steps: measure, journal, apply, verify, settle, keep, revert."""
+Ask = tuple[Knob, Callable[[], Plan]]
+"""A knob, and its plan from values read at the time of the call."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What two measurements say: "better", "worse", "within noise" or "cannot tell", in one line and as JSON."""
+    """What two measurements say: "improved", "no effect", "worse" or "cannot tell", in one line and as JSON."""
 
     verdict: str
     text: str
     data: dict[str, Any] = field(default_factory=dict)
+
+
+class Keep(Enum):
+    """What has to be shown for a change to stay, where nobody is asked."""
+
+    IMPROVED = "improved"
+    UNLESS_WORSE = "unless worse"
+    ALWAYS = "always"
+
+    def keeps(self, judgement: Judgement) -> bool:
+        """Whether this verdict is enough."""
+        if self is Keep.ALWAYS or judgement.verdict == "improved":
+            return True
+        return self is Keep.UNLESS_WORSE and judgement.verdict != "worse"
 
 
 class Meter(Protocol):
@@ -38,7 +57,7 @@ class Meter(Protocol):
         """Measure now."""
         ...
 
-    def after(self) -> Any:
+    def after(self, settle_s: float) -> Any:
         """Let the change settle, then measure."""
         ...
 
@@ -48,15 +67,35 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True)
+class Policy:
+    """Who decides whether a change stays, and who makes it."""
+
+    keep: Keep = Keep.IMPROVED
+    ask: Callable[[Judgement], bool] | None = None
+    """Asked where the verdict is neither "improved" nor "worse" and ``keep`` does not say: True keeps it. Blocks."""
+    cancelled: Callable[[], bool] = lambda: False
+
+    def decides(self, judgement: Judgement) -> bool:
+        """True if it stays."""
+        if self.keep.keeps(judgement):
+            return True
+        return judgement.verdict != "worse" and self.ask is not None and self.ask(judgement)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a transaction ended."""
 
     txn: str
-    knob: str
     kept: bool
-    plan: Plan
+    plans: tuple[Plan, ...]
     judgement: Judgement | None
     text: str
+
+    @property
+    def knob(self) -> str:
+        """The knobs' names."""
+        return " + ".join(plan.knob for plan in self.plans)
 
     @property
     def exit_code(self) -> int:
@@ -64,58 +103,111 @@ class Outcome:
         return EXIT_OK if self.kept else EXIT_FINDING
 
 
+class _Running:
+    """One transaction under way: its plans, and the journal's name for it."""
+
+    def __init__(self, plans: Sequence[tuple[Knob, Plan]], journal: Journal, hands: Hands, say: Say, policy: Policy):
+        self.plans, self._journal, self._hands, self._say, self._policy = plans, journal, hands, say, policy
+        self.txn = journal.begin(Part(plan.knob, plan.record, plan.root) for _, plan in plans)
+
+    def write(self, step: str, **data: Any) -> None:
+        self._journal.append(self.txn, step, **data)
+
+    def _work(self, number: int, step: str, cancelled: Callable[[], bool]) -> Work:
+        record = self.plans[number][1].record
+        return Work(
+            save=lambda: self.write("extended", part=number, record=record),
+            say=lambda text: self._say(step, text),
+            cancelled=cancelled,
+        )
+
+    def apply(self) -> None:
+        for number, (knob, plan) in enumerate(self.plans):
+            self._say("apply", plan.summary)
+            self._hands.apply(knob, plan.record, plan.root, self._work(number, "apply", self._policy.cancelled))
+        self.write("applied")
+        for knob, plan in self.plans:
+            _verify(knob, plan)
+        self.write("verified")
+
+    def put_back(self, why: str) -> None:
+        """Restore, the last part first, and write that down. Refused when a value of qtop's still stands: the journal
+        stays open for undo."""
+        self._say("revert", "putting the old values back")
+        failed: QtopError | None = None
+        for number in reversed(range(len(self.plans))):
+            knob, plan = self.plans[number]
+            try:
+                self._hands.restore(knob, plan.record, plan.root, self._work(number, "revert", lambda: False))
+            except QtopError as error:
+                failed = failed or error
+        if left := self.left():
+            told = f": {failed.message}" if failed else ""
+            raise Refused(f"{left} value{'s' if left != 1 else ''} could not be put back{told}", "Run `qtop undo`.")
+        self.write("reverted", why=why)
+
+    def left(self) -> int:
+        """Targets that hold qtop's value."""
+        return sum(knob.read(plan.record).new for knob, plan in self.plans)
+
+    def put_back_after(self, error: BaseException) -> None:
+        """Put back because of ``error``, which stays what the user is told, unless old values could not be put back."""
+        why = str(error) or type(error).__name__
+        try:
+            self.put_back(why)
+        except QtopError as second:
+            if self.left():
+                raise Refused(f"{why}; and then: {second.message}", "Run `qtop undo`.") from error
+
+
 def run(
-    knob: Knob,
-    replan: Callable[[], Plan],
+    asks: Sequence[Ask],
     meter: Meter | None,
     say: Say,
-    keep_anyway: bool = False,
+    policy: Policy | None = None,
     journal: Journal | None = None,
+    hands: Hands | None = None,
 ) -> Outcome:
-    """Make one change; ``replan`` plans from values read just then. Without a meter the change is kept unmeasured.
+    """Make one change of these parts. Without a meter the change is kept unmeasured.
 
     Errors: Refused when the change cannot be made, or while one that a killed qtop began still holds; whatever
     interrupts it is raised again after the old values are back.
     """
-    journal = journal or Journal()
+    journal, policy = journal or Journal(), policy or Policy()
     tell = _deaf(say)
-    with journal.lock(), OneInterrupt() as signals:
-        _finish_leftovers(journal)
+    with journal.lock(), OneInterrupt() as signals, using(hands) as making:
+        _finish_leftovers(journal, making)
         before = None
         if meter is not None:
             tell("measure", "measuring before")
             before = meter.before()
-        plan = replan()
+        plans = [(knob, replan()) for knob, replan in asks]
+        if any(plan.root for _, plan in plans):
+            making.ready()
         tell("journal", f"writing the old values to {journal.path}")
-        txn = journal.begin(knob.id, plan.record)
+        running = _Running(plans, journal, making, tell, policy)
         try:
-            tell("apply", plan.summary)
-            knob.apply(plan.record, lambda: journal.append(txn, "extended", record=plan.record))
-            journal.append(txn, "applied")
-            _verify(knob, plan)
-            journal.append(txn, "verified")
+            running.apply()
             judgement = None
             if meter is not None:
                 tell("measure", "measuring after")
-                judgement = meter.judge(before, meter.after())
-                journal.append(txn, "measured", verdict=judgement.verdict, text=judgement.text, data=judgement.data)
-            kept = judgement is None or judgement.verdict == "better" or keep_anyway
+                judgement = meter.judge(before, meter.after(max(plan.settle_s for _, plan in plans)))
+                running.write("measured", verdict=judgement.verdict, text=judgement.text, data=judgement.data)
+            kept = judgement is None or policy.decides(judgement)
             if kept:
-                journal.append(txn, "kept")
+                running.write("kept")
             else:
                 signals.hold()
-                tell("revert", "putting the old values back")
-                _put_back(knob, plan, journal, txn, judgement.verdict if judgement else "")
+                running.put_back(judgement.verdict if judgement else "")
         except BaseException as error:
             signals.hold()
-            tell("revert", "putting the old values back")
-            _put_back_after(error, knob, plan, journal, txn)
+            running.put_back_after(error)
             raise
         told = judgement.text if judgement else "not measured"
         text = f"kept{': ' if judgement else ', '}{told}" if kept else f"put back: {told}"
         if kept:
             tell("keep", text)
-        return Outcome(txn, knob.id, kept, plan, judgement, text)
+        return Outcome(running.txn, kept, tuple(plan for _, plan in plans), judgement, text)
 
 
 def _deaf(say: Say) -> Say:
@@ -128,56 +220,51 @@ def _deaf(say: Say) -> Say:
     return tell
 
 
-def _finish_leftovers(journal: Journal) -> None:
+def _finish_leftovers(journal: Journal, hands: Hands) -> None:
     """Close what a killed qtop began and never got to change; Refused where it left half of its values behind.
 
     A change on top of half a change, or of half an undo, could no longer be undone in one step. A value that somebody
     else has set since is theirs, and in nobody's way.
     """
     for change in journal.in_force():
-        knob, reading = _read(change)
-        if knob is None or reading.drifted:
+        state = standing(change)
+        if state.elsewhere or state.drifted:
             continue
-        if reading.all_gone:
+        if state.all_gone:
             journal.append(change.txn, "gone")
-        elif reading.new and (change.state == "open" or reading.old):
+        elif state.new and (change.state == "open" or state.old):
             raise Refused(
                 f"a change of {change.knob} from {age_text(change)} was left unfinished", "Run `qtop undo` first."
             )
-        elif reading.old and change.state == "open":
-            knob.restore(change.record)
+        elif state.old and change.state == "open":
+            for part in reversed(change.parts):
+                hands.restore(KNOBS[part.knob], part.record, False, Work())
             journal.append(change.txn, "reverted", why="nothing of it was left")
 
 
-def _read(change: Change) -> tuple[Knob | None, Reading]:
-    """What a change's targets hold now; None for its knob, and why, where this qtop does not understand the record."""
-    knob = KNOBS.get(change.knob)
-    if knob is not None:
-        try:
-            return knob, knob.read(change.record)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            pass
-    return None, Reading(elsewhere=f"another version of qtop made the change {change.txn}")
+def standing(change: Change) -> Reading:
+    """What all targets of a change hold now; ``elsewhere`` where this qtop does not understand a record of it."""
+    whole = Reading()
+    for part in change.parts:
+        one = read_part(part)
+        if one is None:
+            return Reading(elsewhere=f"another version of qtop made the change {change.txn}")
+        whole.targets += one.targets
+        whole.new += one.new
+        whole.old += one.old
+        whole.gone += one.gone
+        whole.drifted += one.drifted
+        whole.elsewhere = whole.elsewhere or one.elsewhere
+    return whole
 
 
-def _put_back(knob: Knob, plan: Plan, journal: Journal, txn: str, why: str) -> None:
-    """Restore and write that down. Refused when a value of qtop's still stands: the journal stays open for undo."""
-    knob.restore(plan.record)
-    left = knob.read(plan.record).new
-    if left:
-        raise Refused(f"{left} values could not be put back", "Run `qtop undo`.")
-    journal.append(txn, "reverted", why=why)
-
-
-def _put_back_after(error: BaseException, knob: Knob, plan: Plan, journal: Journal, txn: str) -> None:
-    """Put back because of ``error``, which stays what the user is told, unless old values could not be put back."""
+def read_part(part: Part) -> Reading | None:
+    """What its targets hold now; None where this qtop does not understand the record."""
+    knob = KNOBS.get(part.knob)
     try:
-        _put_back(knob, plan, journal, txn, str(error) or type(error).__name__)
-    except QtopError as second:
-        if knob.read(plan.record).new:
-            raise Refused(
-                f"{str(error) or type(error).__name__}; and then: {second.message}", "Run `qtop undo`."
-            ) from error
+        return knob.read(part.record) if knob is not None else None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None
 
 
 def _verify(knob: Knob, plan: Plan) -> None:
@@ -186,73 +273,8 @@ def _verify(knob: Knob, plan: Plan) -> None:
     if reading.all_gone:
         raise Refused("the server ended while the change was being made")
     if reading.drifted or reading.old:
-        odd = str(reading.drifted[0]) if reading.drifted else f"{reading.old} threads kept their old value"
+        odd = str(reading.drifted[0]) if reading.drifted else f"{reading.old} kept their old value"
         raise Refused(f"the change did not take: {odd}")
-
-
-@dataclass(frozen=True)
-class Undone:
-    """What undo did with one change."""
-
-    txn: str
-    knob: str
-    restored: int
-    gone: int
-    text: str
-
-
-def undo(journal: Journal | None = None, txn: str | None = None) -> Undone:
-    """Put the latest change back (or the one named): finishes what a killed qtop began.
-
-    A value that is neither the old nor qtop's was changed by somebody else: all three are shown and nothing is touched.
-    Changes whose process has ended are closed on the way. Errors: Refused on such a value, or when there is nothing.
-    """
-    journal = journal or Journal()
-    with journal.lock(), OneInterrupt() as signals:
-        ended = 0
-        elsewhere = ""
-        in_force = journal.in_force()
-        for position, change in enumerate(in_force):
-            if txn is not None and change.txn != txn:
-                continue
-            knob, reading = _read(change)
-            if reading.elsewhere or knob is None:
-                elsewhere = elsewhere or reading.elsewhere
-                continue
-            if reading.all_gone:
-                journal.append(change.txn, "gone")
-                ended += 1
-                continue
-            if reading.drifted:
-                shown = "; ".join(str(drift) for drift in reading.drifted[:3])
-                more = f"; and {len(reading.drifted) - 3} more" if len(reading.drifted) > 3 else ""
-                raise Refused(
-                    f"somebody else changed this since: {shown}{more}",
-                    f"Nothing was touched. `qtop journal` shows {change.txn}.",
-                )
-            signals.hold()
-            knob.restore(change.record)
-            after = knob.read(change.record)
-            if after.new:
-                raise Refused(f"{after.new} values could not be put back", "Run `qtop undo` again.")
-            journal.append(change.txn, "undone")
-            restored = reading.new
-            text = f"undone: {change.knob}, {restored} value{'s' if restored != 1 else ''} put back"
-            if reading.gone:
-                text += f", {reading.gone} no longer exist"
-            if after.drifted:
-                text += f"; not all as they were: {after.drifted[0]}"
-            earlier = sum(1 for other in in_force[position + 1 :] if _read(other)[1].new)
-            if earlier:
-                text += f"; {earlier} earlier still in force (`qtop undo` again)"
-            return Undone(change.txn, change.knob, restored, reading.gone, text)
-    if elsewhere:
-        raise Refused(elsewhere, "Nothing was touched: it takes a `qtop undo` there.")
-    if txn is not None:
-        raise QtopError(f"no change {txn} is in force", "`qtop journal` lists them.")
-    if ended:
-        return Undone("", "", 0, ended, "nothing to put back: the changed processes have ended")
-    return Undone("", "", 0, 0, "nothing to undo")
 
 
 def age_text(change: Change) -> str:

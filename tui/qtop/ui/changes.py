@@ -50,7 +50,7 @@ class Changes:
         remedies = numbered(findings)
         actor = app.session.actor
         if actor is None:
-            app.say("this is a recording: nothing can be changed here")
+            app.say(app.session.no_actor)
             return
         if not 1 <= number <= len(remedies):
             app.say("no finding has this number")
@@ -87,7 +87,7 @@ class Changes:
 
         def work() -> None:
             try:
-                outcome = actor.apply(plan.knob, plan.value, say, on_event=app.probing.heard)
+                outcome = actor.apply([(plan.knob, plan.value)], say, on_event=app.probing.heard)
                 text = f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
                 app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "text": outcome.text})
             except QtopError as error:
@@ -118,7 +118,7 @@ class Changes:
         """Put the latest change back."""
         actor = self._app.session.actor
         if actor is None:
-            self._app.say("this is a recording: nothing can be changed here")
+            self._app.say(self._app.session.no_actor)
             return
         try:
             done = actor.undo()

@@ -6,16 +6,21 @@ import argparse
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qtop.act.actor import Actor
+from qtop.act.actor import Actor, Wish
 from qtop.act.change import Plan
+from qtop.act.hands import Hands
 from qtop.act.journal import Journal
-from qtop.act.transaction import age_text
-from qtop.act.transaction import undo as undo_change
+from qtop.act.knobs import knob
+from qtop.act.knobs.lasting import LASTING
+from qtop.act.transaction import Judgement, Keep, Outcome, Policy, age_text
+from qtop.act.undo import undo as undo_change
+from qtop.act.undo import undo_all
 from qtop.config import Settings
-from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError
+from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError, Refused
 from qtop.report.documents import SCHEMA
 from qtop.sample import Absent, Why
 from qtop.session import Session, require_latest
@@ -34,7 +39,8 @@ def _settled(session: Session) -> Actor:
         sched = snapshot.frame.sched
         if not isinstance(sched, Absent) or sched.why not in (Why.NOT_YET, Why.STALE):
             break
-    assert session.actor is not None
+    if session.actor is None:
+        raise Refused(session.no_actor)
     return session.actor
 
 
@@ -43,11 +49,10 @@ def actions(args: argparse.Namespace, settings: Settings) -> int:
     with live_session(args, settings) as session:
         actor = _settled(session)
         rows: list[dict[str, Any]] = []
-        for knob in actor.knobs():
-            row: dict[str, Any] = {"knob": knob.id, "title": knob.title, "needs": knob.needs}
+        for one in actor.knobs():
+            row: dict[str, Any] = {"knob": one.id, "title": one.title, "needs": one.needs}
             try:
-                plan = actor.plan(knob.id)
-                row |= {"possible": True, "value": plan.value, "summary": plan.summary, "preview": list(plan.preview)}
+                row |= {"possible": True, **_plan_document(actor.plan(one.id))}
             except QtopError as error:
                 row |= {"possible": False, "reason": error.message}
             rows.append(row)
@@ -63,19 +68,24 @@ def actions(args: argparse.Namespace, settings: Settings) -> int:
 
 def apply(args: argparse.Namespace, settings: Settings) -> int:
     """Preview, ask (or ``--yes``), then the transaction; exit 1 when it was put back."""
-    name, equals, value = args.knob.partition("=")
-    with live_session(args, settings) as session:
+    wishes: list[Wish] = []
+    for word in args.knobs:
+        name, equals, value = word.partition("=")
+        knob(name)  # a name that there is not is told before a server is looked for
+        wishes.append((name, value if equals else None))
+    need_server = not (args.no_measure or args.dry_run)
+    with live_session(args, settings, need_server=need_server) as session, Hands(sys.stdin.isatty()) as hands:
         actor = _settled(session)
-        plan = actor.plan(name, value if equals else None)
-        cost, warning = ("", None) if args.no_measure else actor.cost()
+        plans = actor.plans(wishes, args.persist)
+        cost, warning = ("", None) if args.no_measure else _cost(actor, args.dry_run)
         if not args.json or args.dry_run:
-            _show(plan, cost, warning, to_json=args.json)
+            _show(plans, cost, warning, to_json=args.json)
         elif not args.yes:  # the document alone goes to standard output
             with contextlib.redirect_stdout(sys.stderr):
-                _show(plan, cost, warning, to_json=False)
+                _show(plans, cost, warning, to_json=False)
         if args.dry_run:
             return EXIT_OK
-        if not args.yes and not _asked():
+        if not args.yes and not _asked("apply?"):
             print("nothing was changed", file=sys.stderr)
             return EXIT_USAGE
 
@@ -83,20 +93,13 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
             print(f"  {step}: {text}", file=sys.stderr)
 
         # What was shown is what is applied, also if a better proposal turned up meanwhile.
-        outcome = actor.apply(name, plan.value, say, measure=not args.no_measure, keep_anyway=args.keep)
+        shown = [plan for plan in plans if plan.knob != LASTING.id]
+        fixed: list[Wish] = [(name, plan.value) for (name, _), plan in zip(wishes, shown, strict=True)]
+        keep = Keep.ALWAYS if args.keep_always else Keep.UNLESS_WORSE if args.keep else Keep.IMPROVED
+        policy = Policy(keep, None if args.yes else _stays)
+        outcome = actor.apply(fixed, say, not args.no_measure, policy, hands, args.persist)
     if args.json:
-        judgement = asdict(outcome.judgement) if outcome.judgement else None
-        print_json(
-            {
-                "schema": SCHEMA,
-                "txn": outcome.txn,
-                "knob": outcome.knob,
-                "value": outcome.plan.value,
-                "kept": outcome.kept,
-                "judgement": judgement,
-                "text": outcome.text,
-            }
-        )
+        print_json(_document(outcome))
     else:
         print(outcome.text)
         if outcome.kept:
@@ -104,42 +107,92 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
     return outcome.exit_code
 
 
-def _show(plan: Plan, cost: str, warning: str | None, to_json: bool) -> None:
+def _cost(actor: Actor, dry_run: bool) -> tuple[str, str | None]:
+    """What measuring sends; a preview does without where there is no server to measure."""
+    try:
+        return actor.cost()
+    except QtopError as error:
+        if not dry_run:
+            raise
+        return "", f"it could not be measured: {error.message}"
+
+
+def _stays(judgement: Judgement) -> bool:
+    """Ask about a change that showed no effect."""
+    print(f"  {judgement.text}", file=sys.stderr)
+    return _asked("keep it?")
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "txn": outcome.txn,
+        "knob": outcome.knob,
+        "value": ", ".join(plan.value for plan in outcome.plans),
+        "parts": [{"knob": plan.knob, "value": plan.value, "summary": plan.summary} for plan in outcome.plans],
+        "kept": outcome.kept,
+        "judgement": asdict(outcome.judgement) if outcome.judgement else None,
+        "text": outcome.text,
+    }
+
+
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    return {
+        "knob": plan.knob,
+        "value": plan.value,
+        "summary": plan.summary,
+        "preview": list(plan.preview),
+        "warnings": list(plan.warnings),
+        "command": plan.command,
+        "root": plan.root,
+        "right": plan.right,
+        "requests": plan.hurts,
+        "undone_by": plan.undone,
+        "restart": plan.restart,
+    }
+
+
+def _show(plans: Sequence[Plan], cost: str, warning: str | None, to_json: bool) -> None:
     if to_json:
-        print_json(
-            {
-                "schema": SCHEMA,
-                "knob": plan.knob,
-                "value": plan.value,
-                "summary": plan.summary,
-                "preview": list(plan.preview),
-                "warnings": list(plan.warnings),
-                "cost": cost,
-            }
-        )
+        rows = [_plan_document(plan) for plan in plans]
+        # The first again on its own: most changes have one part.
+        print_json({"schema": SCHEMA, **rows[0], "parts": rows, "cost": cost, "cost_warning": warning})
         return
-    print(f"{plan.knob}: {plan.summary}")
-    for line in (*plan.preview, *([cost] if cost else [])):
+    for plan in plans:
+        print(f"{plan.knob}: {plan.summary}")
+        for line in plan.lines:
+            print(f"    {line}")
+        for line in plan.warnings:
+            print(f"    warning: {line}")
+    for line in (*([cost] if cost else []), *([f"warning: {warning}"] if warning else [])):
         print(f"    {line}")
-    for line in (*plan.warnings, *([warning] if warning else [])):
-        print(f"    warning: {line}")
 
 
-def _asked() -> bool:
+def _asked(question: str) -> bool:
     if not sys.stdin.isatty():
         raise QtopError("there is no terminal to ask on", "Pass --yes to apply, --dry-run to only look.")
-    print("apply? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def undo(args: argparse.Namespace, settings: Settings) -> int:
-    """Put the latest change back; needs no server, only the journal."""
-    with orderly_signals():
-        done = undo_change()
+    """Put the latest change back, or the one named, or all; needs no server, only the journal."""
+    if getattr(args, "read_only", False):
+        raise Refused("qtop runs with --read-only: nothing can be changed")
+    if args.all and args.change:
+        raise QtopError("--all and an ID say different things", "Give one of them.")
+
+    def say(step: str, text: str) -> None:
+        print(f"  {step}: {text}", file=sys.stderr)
+
+    with orderly_signals(), Hands(sys.stdin.isatty()) as hands:
+        done = undo_all(hands=hands, say=say) if args.all else [undo_change(None, args.change, hands, say)]
     if args.json:
-        print_json({"schema": SCHEMA, **asdict(done)})
+        print_json(
+            {"schema": SCHEMA, **(asdict(done[0]) if not args.all else {"undone": [asdict(one) for one in done]})}
+        )
     else:
-        print(done.text)
+        print("\n".join(one.text for one in done) or "nothing to undo")
     return EXIT_OK
 
 
@@ -154,7 +207,7 @@ def journal(args: argparse.Namespace, settings: Settings) -> int:
                 "knob": change.knob,
                 "state": change.state,
                 "steps": change.steps,
-                "record": change.record,
+                "parts": [asdict(part) for part in change.parts],
                 "notes": change.notes,
             }
             for change in changes
@@ -167,8 +220,8 @@ def journal(args: argparse.Namespace, settings: Settings) -> int:
     for change in changes:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.t))
         told = change.notes.get("measured", {}).get("text", "")
-        value, state = change.record.get("new", "?"), words[change.state]
-        print(f"{when}  {change.txn}  {change.knob} → {value}  {state}  ({age_text(change)})")
+        state = words[change.state]
+        print(f"{when}  {change.txn}  {change.knob} → {change.new}  {state}  ({age_text(change)})")
         if told:
             print(f"    {told}")
     return EXIT_OK

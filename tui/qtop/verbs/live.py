@@ -65,7 +65,8 @@ def make_session(
         children=lambda: sessions[0].child_pids() if sessions else (),
         roots=getattr(args, "roots", Roots()),
     )
-    session = Session(source, access=lambda: source.attached.access if source.attached else None)
+    read_only = getattr(args, "read_only", settings.read_only)
+    session = Session(source, lambda: source.attached.access if source.attached else None, read_only)
     sessions.append(session)
     source.count_prompts(session.prompts)
     return session, source

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from qtop.act.change import Knob
 from qtop.act.knobs.cpu_affinity import CpuAffinity
+from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness
+from qtop.act.knobs.lasting import LASTING
 from qtop.errors import QtopError
 
-KNOBS: dict[str, Knob] = {knob.id: knob for knob in (CpuAffinity(),)}
+OFFERED: tuple[Knob, ...] = (CpuAffinity(), Swappiness(), NumaBalancing())
+"""Those that a user may turn."""
+KNOBS: dict[str, Knob] = {knob.id: knob for knob in (*OFFERED, LASTING)}
 
 
 def knob(name: str) -> Knob:
     """The knob of this id; QtopError naming those there are."""
     if name not in KNOBS:
-        raise QtopError(f"no knob is called {name!r}", f"There is: {', '.join(KNOBS)}.")
+        raise QtopError(f"no knob is called {name!r}", f"There is: {', '.join(one.id for one in OFFERED)}.")
     return KNOBS[name]

@@ -11,11 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qtop.act.change import Drift, Plan, Reading, Save
+from qtop.act.change import Knob, Plan, Reading, Record, Work
 from qtop.clock import boot_id
 from qtop.collect.cgroup import CgroupReader
 from qtop.collect.stat import parse_stat
@@ -30,13 +29,13 @@ CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
 """What a user may write; longer numbers are no CPUs, and a range of them would not fit in memory."""
 
 
-@dataclass(frozen=True)
-class CpuAffinity:
+class CpuAffinity(Knob):
     """sched_setaffinity(2) on each thread of the server."""
 
-    id: str = "cpu-affinity"
-    title: str = "CPUs that the server's threads may use"
-    needs: str = "the server's user, or root (CAP_SYS_NICE)"
+    id = "cpu-affinity"
+    title = "CPUs that the server's threads may use"
+    needs = "the server's user, or root (CAP_SYS_NICE)"
+    example = "0-7"
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """Widen to the CPUs that the cgroup allows, those local to the GPU first; or to ``value``, a kernel CPU
@@ -48,9 +47,10 @@ class CpuAffinity:
         processes: list[dict[str, Any]] = []
         before: Counter[str] = Counter()
         kept: Counter[str] = Counter()
+        root = False
         with closing(CgroupReader()) as cgroups:
             for pid in sorted({thread.pid for thread in sched.threads}):
-                _check_right(pid)
+                root = root or not _may(pid)
                 # A part of the server may sit in a cgroup of its own, and the kernel would cut its mask without a word.
                 goal = target & _cpuset(cgroups, pid, target)
                 process = _entry(pid, cpulist.show(goal), worst.allowed, before, kept) if goal else None
@@ -68,7 +68,6 @@ class CpuAffinity:
             f"{count} thread{'s' if count > 1 else ''}: CPUs {old} → {new}" for old, count in before.most_common()
         ]
         preview += [f"{count} with CPUs {mask} of their own: stay" for mask, count in kept.most_common(3) if count]
-        preview.append("live, no restart; `qtop undo` puts every mask back")
         record = {
             "boot": boot_id(),
             "pidns": _pid_namespace(),
@@ -77,20 +76,31 @@ class CpuAffinity:
             "server": _server_name(frame),
         }
         summary = f"let {sum(before.values())} threads of the server use CPUs {new}"
-        return Plan(self.id, new, summary, tuple(preview), record, _warnings(frame, target))
+        return Plan(
+            knob=self.id,
+            value=new,
+            summary=summary,
+            preview=tuple(preview),
+            record=record,
+            warnings=_warnings(frame, target),
+            command="; ".join(f"taskset -acp {one['new']} {one['pid']}" for one in processes[:2]),
+            root=root,
+            right="root: the server belongs to another user" if root else "none beyond your own",
+            undone="`qtop undo` puts every mask back",
+        )
 
-    def apply(self, record: dict[str, Any], save: Save) -> None:
+    def apply(self, record: Record, work: Work) -> None:
         """Set the new mask on each thread of the record; one born since with an old mask joins the record first."""
         for process in record["processes"]:
             if not _alive(record, process):
                 continue
             for _ in range(ROUNDS):
                 if _add_newborn(process):
-                    save()
+                    work.save()
                 if not _widen(process):
                     break
 
-    def restore(self, record: dict[str, Any]) -> None:
+    def restore(self, record: Record, work: Work) -> None:
         """Put each old mask back; threads born since with qtop's mask get their main thread's old one.
 
         Where other threads of the process had qtop's mask before, one born since may be theirs, and stays.
@@ -109,7 +119,7 @@ class CpuAffinity:
         if failed is not None:
             raise failed
 
-    def read(self, record: dict[str, Any]) -> Reading:
+    def read(self, record: Record) -> Reading:
         """Each thread of the record: qtop's mask, the old one, gone, or somebody else's."""
         reading = Reading()
         if record["boot"] == boot_id() and record.get("pidns", "") != _pid_namespace():
@@ -118,17 +128,18 @@ class CpuAffinity:
             alive = not reading.elsewhere and _alive(record, process)
             new = process["new"]
             for tid, (born, old) in process["threads"].items():
-                reading.targets += 1
                 mask = _mask(int(tid)) if alive and start_ticks(process["pid"], int(tid)) == born else None
-                if mask is None:
-                    reading.gone += 1
-                elif mask == new:
-                    reading.new += 1
-                elif mask == old:
-                    reading.old += 1
-                else:
-                    reading.drifted.append(Drift(f"thread {tid} of {process['comm']}", old, new, mask))
+                reading.put(f"thread {tid} of {process['comm']}", old, new, mask)
         return reading
+
+    def check(self, record: Record) -> None:
+        """Masks are masks and threads are threads of the process they are listed under; whose, root does not mind."""
+        for process in record["processes"]:
+            masks = [process["new"], *(old for _, old in process["threads"].values())]
+            if not all(isinstance(mask, str) and CPU_LIST.fullmatch(mask) for mask in masks):
+                raise Refused("not a list of CPUs")
+            if not isinstance(process["pid"], int) or process["pid"] < 2:
+                raise Refused(f"no process of a server: {process['pid']!r}")
 
 
 def _entry(pid: int, new: str, waiting: str, before: Counter[str], kept: Counter[str]) -> dict[str, Any] | None:
@@ -282,19 +293,14 @@ def _cpuset(cgroups: CgroupReader, pid: int, unknown: frozenset[int]) -> frozens
     return cpulist.parse(sample.cpuset)
 
 
-def _check_right(pid: int) -> None:
-    """Refused unless the kernel would let qtop change the process's CPUs (source: sched_setaffinity(2))."""
+def _may(pid: int) -> bool:
+    """Whether the kernel would let this process change that one's CPUs (source: sched_setaffinity(2))."""
     try:
         uids = [int(uid) for uid in _status(pid, "Uid").split()[:2]]
         capabilities = int(_status("self", "CapEff"), 16)
     except (OSError, ValueError):
-        return  # the call itself will tell
-    if os.geteuid() in uids or capabilities & CAP_SYS_NICE:
-        return
-    raise Refused(
-        f"process {pid} belongs to user {uids[-1]}: changing its CPUs takes that user or root",
-        "Run `sudo qtop apply cpu-affinity`.",
-    )
+        return True  # the call itself will tell
+    return os.geteuid() in uids or bool(capabilities & CAP_SYS_NICE)
 
 
 def _status(pid: int | str, name: str) -> str:

@@ -54,7 +54,7 @@ class PreviewDialog(ModalScreen[bool]):
         head: list[Line] = [(look.seg("Change ", "label"), look.seg(self._plan.knob, "title")), ()]
         head += [(look.seg(text),) for text in wrap(self._plan.summary, width)]
         detail: list[Line] = [
-            (look.seg(f"  {text}", "label"),) for line in self._plan.preview for text in wrap(line, width - 2)
+            (look.seg(f"  {text}", "label"),) for line in self._plan.lines for text in wrap(line, width - 2)
         ]
         rest: list[Line] = [()]
         rest += [(look.seg(text, "label"),) for text in wrap(self._cost, width)]

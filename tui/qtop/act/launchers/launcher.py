@@ -1,0 +1,78 @@
+"""What a launcher is: the way in which a server was started, with which it can be stopped and started again.
+
+The knob ``server-flags`` knows which words to change and when; a launcher knows how. Its launch is JSON and lies in the
+journal, so that a later qtop can start the old server again after a kill -9 at any point.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from qtop.act.change import Work
+
+Launch = dict[str, Any]
+"""All that it takes to start the server as it was: at least "argv" (list of words, the executable first)."""
+
+
+class Launcher(Protocol):
+    """One kind of launcher, without a state of its own."""
+
+    kind: ClassVar[str]
+    """"serve", "bare", "systemd", "docker" or "compose": how the journal calls it."""
+    title: ClassVar[str]
+    """How a person calls it: "the systemd unit", "the Docker container"."""
+
+    def capture(self, pid: int) -> Launch | None:
+        """How the server of this process was started; None where it was not in this way.
+
+        Errors: Refused where it was, but not all that a new start takes can be read: says what.
+        """
+        ...
+
+    def root(self, launch: Launch) -> bool:
+        """Whether stopping and starting it takes root, and this process is not."""
+        ...
+
+    def describe(self, launch: Launch, argv: list[str]) -> tuple[str, ...]:
+        """What starting it with these words changes and does, a line each, for the preview: files written, commands."""
+        ...
+
+    def warnings(self, launch: Launch) -> tuple[str, ...]:
+        """What will not be as it was: a terminal that cannot be given back, a supervisor that interferes."""
+        ...
+
+    def running(self, launch: Launch) -> list[str] | None:
+        """The words of the server that runs now under this launcher, whoever started it; None when none does."""
+        ...
+
+    def stop(self, launch: Launch, work: Work) -> None:
+        """End it: drained where it can drain, then by force; returns when it has ended. No error when it has already.
+
+        Errors: Refused when it cannot be stopped.
+        """
+        ...
+
+    def start(self, launch: Launch, argv: list[str], work: Work) -> None:
+        """Start it with these words; returns when it was started, not when it answers. What is needed to find it again
+        goes into ``launch`` and is saved before it runs.
+
+        Errors: Refused when it cannot be started, with the reason.
+        """
+        ...
+
+    def pid(self, launch: Launch) -> int | None:
+        """The server's main process now, None when there is none."""
+        ...
+
+    def log(self, launch: Launch) -> list[str]:
+        """The last lines that the server wrote, newest last; none where they cannot be had."""
+        ...
+
+    def lasting(self, launch: Launch, argv: list[str]) -> str:
+        """What a person does to make these words permanent, as commands or the text of a file; "" if they are."""
+        ...
+
+    def check(self, launch: Launch, argv: list[str]) -> None:
+        """For the helper: Refused unless this launch is one that ``capture`` finds, and ``argv`` starts the same
+        executable."""
+        ...
