@@ -21,7 +21,7 @@ from qtop.diagnose.rule import Answer, CannotTell, NotApplicable, Observed, Seve
 from qtop.diagnose.rules.QT402_context_cannot_fit import CONTEXTS
 from qtop.model import vllm_flags
 from qtop.model.derive import Deriver
-from qtop.model.frame import EngineView, Frame, GpuView, LaunchView, VramSplit
+from qtop.model.frame import EngineView, Frame, GpuView, LaunchView, UtilView, VramSplit
 from qtop.model.roofline import SHAPES
 from qtop.model.serving import Latency, LatencyView, Quantile
 from qtop.model.settings import SettingsView, in_force
@@ -367,17 +367,22 @@ def test_a_switch_is_an_info_and_costs_nothing_that_is_not_seen(rule: str, words
 
 @pytest.mark.parametrize(("rule", "words"), [("QT403", "--enforce-eager"), ("QT405", "--no-async-scheduling")])
 def test_a_gpu_that_idles_while_requests_run(rule: str, words: str) -> None:
-    starved = running(words, gpus=(gpu(util=0.55),))
+    seen = UtilView(10.0, 0, 0.55, 0.02, 60, 3.0, 0.0, 0.0)
+    starved = replace(running(words), util=seen)
     answer = look(rule, starved)
     assert isinstance(answer, Observed)
     assert answer.value == 2.0
     assert answer.impact == pytest.approx(0.45)
     assert over(rule, [starved] * 12).severity is Severity.WARNING
     assert over(rule, [starved] * 6).severity is Severity.INFO
-    assert value(rule, running(words, gpus=(gpu(util=0.76),))) == 1.0
-    idle = replace(starved, engine=engine(running=0.0))
-    assert value(rule, idle) == 1.0
-    assert value(rule, replace(starved, engine=UNKNOWN)) == 1.0
+    for other in (
+        replace(seen, mean=0.76),
+        replace(seen, running=0.0),
+        replace(seen, running=UNKNOWN),
+        replace(seen, wait=0.42),
+        UNKNOWN,
+    ):
+        assert value(rule, replace(starved, util=other)) == 1.0
 
 
 @pytest.mark.parametrize("rule", ["QT403", "QT405", "QT407"])

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from qtop.diagnose.rule import CannotTell, NotApplicable
-from qtop.diagnose.rules.common import gpus_of, running_of
+from qtop.diagnose.rules.common import gpus_of
 from qtop.model.frame import Frame, GpuView
-from qtop.model.roofline import gpus_of_server
 from qtop.model.settings import SettingsView
 from qtop.model.vllm_defaults import Version, version_of
 from qtop.sample import Absent, ServerInfo, Setting
@@ -137,17 +136,12 @@ UNSATURATED = 0.75
 
 
 def host_gap(frame: Frame) -> float:
-    """Share of the time, 0–1, in which requests run and the server's GPUs have nothing to do, less what its threads
-    wait for a CPU (that is another finding); 0 where nothing of the kind is seen."""
-    engine, gpus = frame.engine, frame.gpus
-    if isinstance(engine, Absent) or isinstance(gpus, Absent) or running_of(engine) < 1:
+    """Share of the last ten seconds, 0–1, in which requests ran and the server's GPU had nothing to do, less what its
+    threads waited for a CPU (that is another finding); 0 where nothing of the kind is seen."""
+    util = frame.util
+    if isinstance(util, Absent) or isinstance(util.running, Absent) or util.running < 1 or util.mean >= UNSATURATED:
         return 0.0
-    used = [one.util for one in gpus_of_server(gpus) if not isinstance(one.util, Absent)]
-    if not used or (mean := sum(used) / len(used)) >= UNSATURATED:
-        return 0.0
-    sched = frame.sched
-    waits = 0.0 if isinstance(sched, Absent) else max((one.wait for one in sched.critical), default=0.0)
-    return max(0.0, 1.0 - mean - waits)
+    return max(0.0, 1.0 - util.mean - (0.0 if isinstance(util.wait, Absent) else util.wait))
 
 
 def gpus_in_use(frame: Frame) -> tuple[GpuView, ...] | CannotTell | NotApplicable:
