@@ -2,11 +2,12 @@
 """Disturbs a real server on purpose and tells what qtop says: the cause that is expected, the verdict, seconds until it
 was named, and whatever else was said meanwhile.
 
-disturb.py llamacpp|gpu|… [--only NAME,…] [--healthy SECONDS] [--record FOLDER] [--json FILE] [--url URL] [--pid PID]
+disturb.py llamacpp|docker|vllm_cpu|gpu [--only NAME,…] [--healthy SECONDS] [--record FOLDER] [--json FILE]
+    [--url URL] [--pid PID]
 
-Each suite lies beside this file (disturb_llamacpp.py, disturb_vllm_cpu.py, disturb_gpu.py) and gives a list of
-``Case``. A case is healthy first, for ``QUIET_S``, then disturbed until it is named or ``patience`` is over; the
-recording of it, if asked for, spans both.
+Each suite lies beside this file (disturb_docker.py and so on) and gives a list of ``Case``. A case is healthy first,
+for ``QUIET_S``, then disturbed until it is named or ``patience`` is over; the recording of it, if asked for, spans
+both.
 """
 
 from __future__ import annotations

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.fakes.spawned import ROOT
+from tests.fakes.spawned import ROOT, CannotStart, healthy, with_parent
 
 from qtop.demo.server import free_port
 
@@ -25,15 +23,6 @@ WORDS = (
     "--max-model-len", "2048", "--generation-config", "vllm",
 )
 # fmt: on
-
-
-def _with_parent() -> tuple[str, ...]:
-    """What a command begins with so that it ends when whoever started it is killed, where the tool for it is there."""
-    return ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-
-
-class CannotStart(Exception):
-    """It ended before it answered, or never did; the message holds the end of its log."""
 
 
 class RealVllm:
@@ -56,7 +45,7 @@ class RealVllm:
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--config", str(self.config))
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                [*_with_parent(), environment / "bin" / "vllm", "serve", self.model, *WORDS, *where, *words],
+                [*with_parent(), environment / "bin" / "vllm", "serve", self.model, *WORDS, *where, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -85,20 +74,10 @@ class RealVllm:
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 raise CannotStart(f"vLLM ended with status {self._child.returncode}:\n{self.said()}")
-            if self._answers():
+            if healthy(self.port):
                 return
             time.sleep(0.5)
         raise CannotStart(f"vLLM did not answer within {PATIENCE_S:.0f} s:\n{self.said()}")
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2.0)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
 
     def said(self) -> str:
         """The end of its log."""

@@ -1,8 +1,11 @@
-"""The hostile server as a process of its own, that can be stopped, killed and started again on the same port."""
+"""The hostile server as a process of its own, that can be stopped, killed and started again on the same port; and what
+whoever starts real servers shares."""
 
 from __future__ import annotations
 
+import http.client
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +13,27 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+class CannotStart(Exception):
+    """What was to be started is not there, ended before it answered, or never did; the message holds what it said."""
+
+
+def with_parent() -> tuple[str, ...]:
+    """What a command begins with so that it ends when whoever started it is killed, where the tool for it is there."""
+    return ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
+
+
+def healthy(port: int) -> bool:
+    """Whether the server on this port of 127.0.0.1 says that it is ready."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class Spawned:

@@ -92,6 +92,24 @@ def test_v1_beside_a_v2_tree(tree: ProcTree, tmp_path: Path) -> None:
     assert found == MemoryGroup(42, 50 * MIB, 9, Pressure(5, 4))
 
 
+@pytest.mark.parametrize(("with_swap", "counted", "hits"), [("50", "4000", 4009), ("50", "0", None), ("90", "0", 9)])
+def test_v1_where_swap_is_limited_too(
+    tree: ProcTree, tmp_path: Path, with_swap: str, counted: str, hits: int | None
+) -> None:
+    """As docker update --memory 50m --memory-swap 50m leaves it, the limit of both together is what is hit; Linux 6.18
+    counts it nowhere."""
+    for name in ("cpu", "memory"):
+        tree.mount("cgroup", tmp_path / name, controllers=name)
+    files(tmp_path / "cpu/x")
+    limit = str(50 * MIB)
+    files(tmp_path / "memory/m", memory__limit_in_bytes=limit, memory__usage_in_bytes="42", memory__failcnt="9")
+    both = str(int(with_swap) * MIB)
+    files(tmp_path / "memory/m", memory__memsw__limit_in_bytes=both, memory__memsw__failcnt=counted)
+    found = memory(tree, "3:memory:/m\n2:cpu:/x\n")
+    assert isinstance(found, MemoryGroup)
+    assert (None if isinstance(found.hits, Absent) else found.hits) == hits
+
+
 def test_no_memory_controller_in_sight(tree: ProcTree, tmp_path: Path) -> None:
     tree.mount("cgroup", tmp_path / "cpu", controllers="cpu")
     files(tmp_path / "cpu/x")

@@ -172,6 +172,23 @@ def api(run: float) -> SchedView:
     return sched(thread(), thread("api", pid=100, tid=100, run=run))
 
 
+def reason_201(**changes: Any) -> str:
+    answer = BY_ID["QT201"].look(frame(**changes))
+    assert isinstance(answer, Observed)
+    assert not answer.told.remedies
+    return answer.told.reason
+
+
+def test_a_narrow_cpuset_is_what_to_widen() -> None:
+    """As docker update --cpuset-cpus leaves it: threads use all that their cgroup allows, and that is little."""
+    waits = thread(wait=0.4, allowed="0")
+    assert "--cpuset-cpus" in reason_201(sched=sched(waits, cpuset="0"))
+    assert "only CPU 0 of 16" in reason_201(sched=sched(waits, cpuset="0"))
+    everywhere = thread(wait=0.4)
+    assert "--cpuset-cpus" not in reason_201(sched=sched(everywhere, cpuset="0-15"))
+    assert "--cpuset-cpus" not in reason_201(sched=sched(everywhere, cpuset="?"))
+
+
 def test_a_busy_api_server_is_saturated_only_where_its_answers_are_late() -> None:
     assert value("QT203", sched=api(0.97)) == 0.0
     assert value("QT203", sched=api(0.97), engine=engine(scrape_ms=49.9)) == 0.0

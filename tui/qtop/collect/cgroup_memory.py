@@ -1,5 +1,6 @@
 """The memory side of a cgroup (sources: kernel documentation of cgroup-v2, memory.{current,high,max,events,pressure},
-and of the v1 memory controller, memory.{usage_in_bytes,limit_in_bytes,failcnt}). Four preads on kept files a tick."""
+and of the v1 memory controller, memory.{usage_in_bytes,limit_in_bytes,failcnt,memsw.*}). At most five preads on kept
+files a tick."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ LEVEL_TICKS = 10
 """Reads between two looks for the level with the tightest limit: limits hardly ever change."""
 NO_LIMIT = 1 << 62
 """v1 writes "no limit" as the largest multiple of a page below 2⁶³."""
+UNCOUNTED = Absent(Why.UNSUPPORTED, "never, or the kernel does not count where swap is limited alike")
 NONE = Absent(Why.UNSUPPORTED, "no memory controller")
 
 
@@ -39,7 +41,7 @@ class MemoryReader:
         return MemoryGroup(
             used=self._number(f"{folder}/{name}"),
             limit=limit,
-            hits=self._hits(folder, memory.version),
+            hits=self._hits(folder, memory.version, limit),
             pressure=self._pressure(own),
         )
 
@@ -59,9 +61,9 @@ class MemoryReader:
                     found = folder, limit
         return found if found is not None else (memory.folders[0], None)
 
-    def _hits(self, folder: str, version: int) -> Reading[int]:
+    def _hits(self, folder: str, version: int, limit: int | Absent | None) -> Reading[int]:
         if version == 1:
-            return self._number(f"{folder}/memory.failcnt")
+            return self._hits_v1(folder, limit)
         text = self._files.read(f"{folder}/memory.events")
         if isinstance(text, Absent):
             return Absent(text.why, "no memory.events")
@@ -70,6 +72,17 @@ class MemoryReader:
         if not high.isdigit() or not most.isdigit():
             return Absent(Why.FAILED, "memory.events cannot be read as such")
         return int(high) + int(most)
+
+    def _hits_v1(self, folder: str, limit: int | Absent | None) -> Reading[int]:
+        """Where swap may not make up for the memory (docker's --memory-swap the same as --memory, pods), the limit of
+        both together is as large and is asked first: then only that counts, on Linux 6.18 nothing."""
+        hits = self._number(f"{folder}/memory.failcnt")
+        with_swap = self._number(f"{folder}/memory.memsw.failcnt")
+        if isinstance(hits, Absent) or isinstance(with_swap, Absent):
+            return hits
+        if with_swap == 0 and self._number(f"{folder}/memory.memsw.limit_in_bytes") == limit:
+            return UNCOUNTED
+        return hits + with_swap
 
     def _number(self, path: str) -> Reading[int]:
         text = self._files.read(path)

@@ -137,7 +137,8 @@ class MemoryGroup(msgspec.Struct, frozen=True, omit_defaults=True, tag="memcg"):
     limit: int | Absent | None
     """Bytes (v1 limit_in_bytes; v2 the lower of memory.high and memory.max); None: no limit in sight."""
     hits: Reading[int] = NOT_RECORDED
-    """How often the limit was hit since the cgroup was made (v1 failcnt; v2 "high" and "max" of memory.events)."""
+    """How often the limit was hit since the cgroup was made (v1 failcnt, memsw.failcnt too; v2 "high" and "max" of
+    memory.events)."""
     pressure: Reading[Pressure] = NOT_RECORDED
     """memory.pressure of its own v2 cgroup."""
 

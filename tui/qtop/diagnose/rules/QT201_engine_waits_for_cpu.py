@@ -138,6 +138,12 @@ def _reason(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
     if worst.contended >= ENTER[0].at and not _remedies(sched, worst):
         if _crowds_itself(frame, sched, worst):
             return "it may already use every CPU that its cgroup allows, and the server fills them: it needs more CPUs"
+        cpuset = "" if isinstance(sched.cpuset, Absent) else sched.cpuset
+        if 0 < len(cpulist.parse_or_empty(cpuset)) < _host_cpus(frame):
+            return (
+                f"its cgroup allows only CPU {cpuset} of {_host_cpus(frame)}: widen that (docker update "
+                "--cpuset-cpus, AllowedCPUs= of the unit), or move or stop the processes beside it"
+            )
         return "it may already use every CPU that its cgroup allows: move or stop the processes beside it"
     return ""
 
