@@ -152,6 +152,10 @@ class Knob:
         that this knob itself could have written there."""
         raise Refused(f"{self.id} is not done by root on somebody else's behalf")
 
+    def shown(self, record: Record) -> Record:
+        """What of a record may be shown: without secrets."""
+        return record
+
     def lasting(self, plan: Plan) -> tuple[str, str] | None:
         """A file, and its text, that would make ``plan`` outlast a restart of the host; None where there is none."""
         return None

@@ -1,4 +1,5 @@
-"""The demo server: ``python -m qtop.demo.serve --model FILE --port N`` runs llama.cpp's HTTP server until stdin closes.
+"""The demo server: ``python -m qtop.demo.serve --model FILE --port N`` runs llama.cpp's HTTP server, until stdin closes
+if that is a pipe.
 
 Standard output gets one line when it listens. Its options are spelt as llama-server's and the command line names the
 port, so that it is found and read as one.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -60,7 +62,8 @@ def _redirect(log: str) -> None:
 def main() -> int:
     """Serves until standard input closes or a signal ends it; the exit status says what kept it from starting."""
     options = _arguments()
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         import xllamacpp
     except ImportError as error:

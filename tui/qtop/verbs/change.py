@@ -7,14 +7,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from qtop.act.actor import Actor, Wish
-from qtop.act.change import Plan
+from qtop.act.change import Plan, Record
 from qtop.act.hands import Hands
-from qtop.act.journal import Journal
-from qtop.act.knobs import knob
+from qtop.act.journal import Journal, Part
+from qtop.act.knobs import KNOBS, knob
 from qtop.act.knobs.lasting import LASTING
 from qtop.act.transaction import Judgement, Keep, Outcome, Policy, age_text
 from qtop.act.undo import undo as undo_change
@@ -196,6 +196,14 @@ def undo(args: argparse.Namespace, settings: Settings) -> int:
     return EXIT_OK
 
 
+def _shown(part: Part) -> Record:
+    """The record without secrets; of a knob that this qtop does not know, or does not understand, only the value."""
+    try:
+        return KNOBS[part.knob].shown(part.record)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {"new": part.record.get("new", "?")}
+
+
 def journal(args: argparse.Namespace, settings: Settings) -> int:
     """Every change, the latest last."""
     changes = Journal().changes()
@@ -207,7 +215,7 @@ def journal(args: argparse.Namespace, settings: Settings) -> int:
                 "knob": change.knob,
                 "state": change.state,
                 "steps": change.steps,
-                "parts": [asdict(part) for part in change.parts],
+                "parts": [asdict(replace(part, record=_shown(part))) for part in change.parts],
                 "notes": change.notes,
             }
             for change in changes

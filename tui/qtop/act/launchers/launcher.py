@@ -1,7 +1,8 @@
 """What a launcher is: the way in which a server was started, with which it can be stopped and started again.
 
 The knob ``server-flags`` knows which words to change and when; a launcher knows how. Its launch is JSON and lies in the
-journal, so that a later qtop can start the old server again after a kill -9 at any point.
+journal, so that a later qtop can start the old server again after a kill -9 at any point. It may hold keys: nothing of
+it but what ``describe`` and ``warnings`` say is ever shown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any, ClassVar, Protocol
 from qtop.act.change import Work
 
 Launch = dict[str, Any]
-"""All that it takes to start the server as it was: at least "argv" (list of words, the executable first)."""
+"""All that it takes to start the server as it was: at least "argv" (its words as /proc shows them, the executable
+first) and, where they can be had, "environ" (list of "NAME=value"), "cwd" and "exe", with which new words are checked
+by the server's own parser."""
 
 
 class Launcher(Protocol):
@@ -23,7 +26,7 @@ class Launcher(Protocol):
     """How a person calls it: "the systemd unit", "the Docker container"."""
 
     def capture(self, pid: int) -> Launch | None:
-        """How the server of this process was started; None where it was not in this way.
+        """How the server of this process (the root of its tree) was started; None where it was not in this way.
 
         Errors: Refused where it was, but not all that a new start takes can be read: says what.
         """
@@ -34,7 +37,8 @@ class Launcher(Protocol):
         ...
 
     def describe(self, launch: Launch, argv: list[str]) -> tuple[str, ...]:
-        """What starting it with these words changes and does, a line each, for the preview: files written, commands."""
+        """What starting it with these words changes and does, a line each, for the preview: files written, commands.
+        No secrets, and not the words themselves: the knob shows those."""
         ...
 
     def warnings(self, launch: Launch) -> tuple[str, ...]:
@@ -42,11 +46,13 @@ class Launcher(Protocol):
         ...
 
     def running(self, launch: Launch) -> list[str] | None:
-        """The words of the server that runs now under this launcher, whoever started it; None when none does."""
+        """The words of the server that runs now under this launcher, whoever started it; None when none does, also
+        when what was started has ended (a zombie has). It takes no right that the user has not."""
         ...
 
     def stop(self, launch: Launch, work: Work) -> None:
-        """End it: drained where it can drain, then by force; returns when it has ended. No error when it has already.
+        """End it: drained where it can drain, then by force; returns when it and its children have ended. No error when
+        it has already. What is needed to go on after a kill -9 is in ``launch`` and saved first.
 
         Errors: Refused when it cannot be stopped.
         """
@@ -65,7 +71,8 @@ class Launcher(Protocol):
         ...
 
     def log(self, launch: Launch) -> list[str]:
-        """The last lines that the server wrote, newest last; none where they cannot be had."""
+        """The lines that the server wrote since it was last started here, newest last, a few hundred at most; none
+        where they cannot be had."""
         ...
 
     def lasting(self, launch: Launch, argv: list[str]) -> str:

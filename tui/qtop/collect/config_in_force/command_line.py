@@ -46,9 +46,16 @@ def settings(argv: Sequence[str], engine: str, source: str = COMMAND_LINE) -> tu
 
 def flags(words: Sequence[str], engine: str) -> Iterator[tuple[str, list[str]]]:
     """Each flag with the values that follow it; nothing after a bare "--" counts."""
+    for _begin, _end, flag, values in spans(words, engine):
+        yield flag, values
+
+
+def spans(words: Sequence[str], engine: str) -> Iterator[tuple[int, int, str, list[str]]]:
+    """As ``flags``, each with the place of its first word and the one behind its last."""
     at = 0
     while at < len(words) and words[at] != "--":
         word = words[at]
+        begin = at
         at += 1
         if is_value(word) or word in ("-", ""):
             continue
@@ -63,7 +70,7 @@ def flags(words: Sequence[str], engine: str) -> Iterator[tuple[str, list[str]]]:
             while at < len(words) and is_value(words[at]):
                 values.append(words[at])
                 at += 1
-        yield flag, values
+        yield begin, at, flag, values
 
 
 def setting(flag: str, values: Sequence[str], engine: str, source: str) -> Setting:
