@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 import httpx
 import psutil
 from disturb import Case, nothing
-from disturb_tools import pinned, processes, stopped, streams, tokenizing
+from disturb_tools import pinned, processes, stopped, streams, tokenizing, verbose
 
 MATMUL = """
 import torch
@@ -73,7 +73,8 @@ def cases(_stack: ExitStack, args: argparse.Namespace) -> list[Case]:
         Case("healthy at random", ("none",), streams(url, 60, "en", 128, rate=6.0), nothing, patience=40),
         Case("cpu starved", ("QT201",), short, lambda: pinned(pids, [3], 4)),
         Case("narrow affinity", ("QT201", "QT204", "QT203"), short, lambda: pinned(pids, [3], 0)),
-        Case("API server saturated", ("QT203",), light, lambda: tokenizing(url, model, 6)),
+        Case("API server tokenizes", ("QT309", "QT203"), light, lambda: tokenizing(url, model, 6)),
+        Case("API server saturated", ("QT203",), light, lambda: verbose(url, model, 6, 8)),
         Case("another process computes", ("QT121",), light, beside(MATMUL)),
         Case("pcie saturated", ("QT112", "QT121"), light, beside(COPY)),
         Case("sequence cap", ("QT303",), light, more(160, "en", 512)),

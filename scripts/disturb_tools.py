@@ -27,6 +27,24 @@ while True:
     except OSError as error:
         print(error, file=sys.stderr)
 """
+LOGPROBS = """
+import json, sys, threading, urllib.request
+url, model, streams = sys.argv[1:]
+body = json.dumps({
+    "model": model, "messages": [{"role": "user", "content": "Count."}], "max_tokens": 1000, "ignore_eos": True,
+    "stream": True, "logprobs": True, "top_logprobs": 20,
+}).encode()
+def ask():
+    while True:
+        try:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            for _ in urllib.request.urlopen(request, timeout=60):
+                pass
+        except OSError as error:
+            print(error, file=sys.stderr)
+for _ in range(int(streams)):
+    threading.Thread(target=ask).start()
+"""
 
 
 @contextlib.contextmanager
@@ -75,6 +93,12 @@ def streams(
 def tokenizing(url: str, model: str, clients: int) -> AbstractContextManager[object]:
     """Long texts to be tokenized, without an end, so many at a time: work for the API server's process alone."""
     return processes([[sys.executable, "-c", TOKENIZE, f"{url}/tokenize", model]] * clients)
+
+
+def verbose(url: str, model: str, clients: int, streams: int) -> AbstractContextManager[object]:
+    """Streams with twenty log-probabilities a token: little for the engine, much for the API server to write."""
+    command = [sys.executable, "-c", LOGPROBS, f"{url}/v1/chat/completions", model, str(streams)]
+    return processes([command] * clients, settle=2.0)
 
 
 @contextlib.contextmanager

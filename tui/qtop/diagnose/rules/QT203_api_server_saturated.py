@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from qtop.diagnose.rule import (
     Answer,
     CannotTell,
@@ -18,7 +20,7 @@ from qtop.diagnose.rules.common import said, stage_share
 from qtop.diagnose.rules.cpu_wait import sched_of
 from qtop.diagnose.rules.frontend import LARGE, SOURCE, frontend_gap, whole_ms
 from qtop.model.frame import EngineView, Frame, SchedView, ThreadView
-from qtop.sample import Absent, ServerInfo
+from qtop.sample import Absent, ServerInfo, unanswered
 from qtop.units import percent
 
 FULL = 0.90
@@ -33,7 +35,7 @@ class ApiServerSaturated(Rule):
     title = "API server saturated"
     enter = (Enter(Severity.WARNING, at=FULL, seconds=8.0, of=10.0),)
     clear = Clear(below=0.75, seconds=10.0)
-    explains = ("QT208",)
+    explains = ("QT208", "QT310")
 
     def look(self, frame: Frame) -> Answer:
         """The busiest API server; 0 while its answers come in time, however busy it is."""
@@ -46,9 +48,11 @@ class ApiServerSaturated(Rule):
         if not api:
             return CannotTell("none of its processes is known as its API server")
         worst = max(api, key=lambda thread: thread.run)
-        if isinstance(frame.engine, Absent) and worst.run >= FULL:
+        silent = isinstance(frame.engine, Absent) and unanswered(frame.engine)
+        if isinstance(frame.engine, Absent) and worst.run >= FULL and not silent:
             return CannotTell(f"whether its answers come late: {said(frame.engine)}")
-        scrape = frame.engine.scrape_ms if isinstance(frame.engine, EngineView) else 0.0
+        # A loop that is full for good does not get to a scrape in time at all.
+        scrape = frame.engine.scrape_ms if isinstance(frame.engine, EngineView) else math.inf if silent else 0.0
         gap = frontend_gap(frame)
         late = scrape >= SLOW_MS or bool(gap)
         value, impact = (worst.run, _cost(frame, scrape)) if late else (0.0, 0.0)
@@ -61,13 +65,18 @@ RULE = ApiServerSaturated()
 def _cost(frame: Frame, scrape: float) -> float:
     """Share of a request's time: its frontend stage, and at least one turn of the loop, as a scrape shows: what that
     waits for, a first token does too."""
+    if math.isinf(scrape):
+        return 1.0
     whole = whole_ms(frame)
     return max(stage_share(frame, "frontend") or 0.0, scrape / whole if whole > 0 else 0.0)
 
 
 def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float, gap: float | None) -> Told:
     which = f" {worst.rank}" if worst.rank and len(api) > 1 else ""
-    late = f"requests lose {percent(gap)} before the engine" if gap else f"/metrics takes {scrape:.0f} ms"
+    silent = math.isinf(scrape)
+    late = "/metrics is not answered in time" if silent else f"/metrics takes {scrape:.0f} ms"
+    if gap:
+        late = f"requests lose {percent(gap)} before the engine"
     lines = [
         Evidence(
             f"the API server's main thread{f' ({one.rank})' if one.rank else ''} runs",
@@ -78,7 +87,8 @@ def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float,
         )
         for one in sorted(api, key=lambda thread: -thread.run)[:8]
     ]
-    lines.append(Evidence("an answer of /metrics", scrape, "ms", SLOW_MS, SCRAPE))
+    answer = said(frame.engine) if isinstance(frame.engine, Absent) else scrape
+    lines.append(Evidence("an answer of /metrics", answer, "" if silent else "ms", SLOW_MS, SCRAPE))
     if gap is not None:
         share = stage_share(frame, "frontend") or 0.0
         lines.append(Evidence("before the engine (TTFT − queue − prefill)", share, "of a request", LARGE, SOURCE))
