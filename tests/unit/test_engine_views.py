@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from tests.fakes.behaved import capture
 
 from qtop.collect.engine.exposition import parse
@@ -71,7 +71,7 @@ def several(series: dict[str, float], ranks: int) -> dict[str, float]:
 def test_every_field_is_a_reading_with_a_source_or_says_why_not(engine: str) -> None:
     old, new = pair(engine) if engine in FILES else (EngineSample(0.0, 1.0, {}), EngineSample(1.0, 1.0, {}))
     found = engine_view(engine, old, new)
-    for name in EngineView.__dataclass_fields__:
+    for name in EngineView.__struct_fields__:
         if name in ("scrape_ms", "engines", "sources"):
             continue
         reading = getattr(found, name)

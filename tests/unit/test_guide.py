@@ -3,14 +3,15 @@ server, and on both sides of each threshold."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.fakes.node import Node
 from tests.fakes.stub_source import Machine
 
@@ -316,7 +317,7 @@ def test_the_arithmetic() -> None:
         assert held == pytest.approx(expected, rel=0.01)
     assert budget.pool(card, 0.2, budget.BF16, gib) == 0.0
     assert budget.batch_for(card.bandwidth, budget.FP8, 8397, 1536) is None
-    assert budget.prefill_s(replace(card, flops=None), 1000) is None
+    assert budget.prefill_s(dataclasses.replace(card, flops=None), 1000) is None
 
 
 # Both sides of each threshold

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -77,8 +76,7 @@ class Finding(msgspec.Struct, frozen=True):
         return self.note or (self.seen.told.reason if self.seen is not None else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The one line: the finding that explains most, or that there is none."""
 
     rule: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict, order
@@ -19,8 +20,7 @@ KEPT = 64
 """Firing moments kept of a rule, evenly spread, to find a typical one among: a day may have a hundred thousand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A rule took a state at a Unix time."""
 
     t: float

@@ -7,9 +7,10 @@ stale by the source, never by guessing here.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from qtop.model import roofline, several
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view

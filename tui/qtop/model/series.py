@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 from operator import itemgetter, sub
+
+import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading, Why
 from qtop.sample.series import split_series
@@ -26,8 +27,7 @@ def base_name(key: str) -> str:
     return key.partition("{")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(msgspec.Struct, frozen=True):
     """Labels by which an engine writes the same figure once for each of its processes (tensor-parallel ranks)."""
 
     engine: str

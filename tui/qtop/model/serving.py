@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class RankView:
+class RankView(msgspec.Struct, frozen=True):
     """One of several engines behind one address (data-parallel ranks; the models of a Triton), over the last tick."""
 
     label: str
@@ -21,8 +21,7 @@ class RankView:
     steps_s: Reading[float]
 
 
-@dataclass(frozen=True, slots=True)
-class LoraView:
+class LoraView(msgspec.Struct, frozen=True):
     """LoRA adapters; ``max`` is how many fit a batch, ``used`` how many slots hold one."""
 
     running: tuple[str, ...] | Absent
@@ -31,8 +30,7 @@ class LoraView:
     used: Reading[float]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelView:
+class ModelView(msgspec.Struct, frozen=True):
     """A model in memory (Ollama): bytes in all, bytes of them on GPUs, tokens of context."""
 
     name: str
@@ -43,8 +41,7 @@ class ModelView:
     """Unix time at which it is unloaded; absent where it stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
+class Quantile(msgspec.Struct, frozen=True):
     """A percentile as far as a histogram tells it, ms. The truth lies in ``low_ms`` < x ≤ ``high_ms``."""
 
     value_ms: float
@@ -56,8 +53,7 @@ class Quantile:
     """Infinite above the last bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(msgspec.Struct, frozen=True):
     """One latency over the window; a percentile p needs 1/(1−p) observations."""
 
     source: str
@@ -70,8 +66,7 @@ class Latency:
     p99: Reading[Quantile]
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyView:
+class LatencyView(msgspec.Struct, frozen=True):
     """Latencies over the last ``seconds``, by the server's own histograms.
 
     ``queue``, ``prefill``, ``decode`` and ``e2e`` are counted when a request ends, ``ttft`` and ``itl`` as tokens come.

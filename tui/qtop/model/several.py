@@ -8,7 +8,7 @@ are of requests and tokens, and hold.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from qtop.model.cpu import SchedView
 from qtop.model.frame import EngineView, Frame

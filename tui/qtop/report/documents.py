@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Severity, State
@@ -105,11 +106,11 @@ def settings_document(settings: SettingsView | Absent) -> dict[str, Any]:
 def snapshot_document(source: str, frame: Frame, verdict: Verdict, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """What ``qtop snapshot --json`` prints: one frame, derived, without secrets."""
     if isinstance(frame.server, ServerInfo):
-        frame = dataclasses.replace(frame, server=redact_sample_server(frame.server))
+        frame = replace(frame, server=redact_sample_server(frame.server))
     if frame.launch is not None:
         info = redact_sample_server(frame.launch.info)
         assert isinstance(info, ServerInfo)
-        frame = dataclasses.replace(frame, launch=dataclasses.replace(frame.launch, info=info))
+        frame = replace(frame, launch=replace(frame.launch, info=info))
     body = plain(frame)
     del body["server_before"]  # for rules only: while it is there it is the server, and is above
     if isinstance(frame.server, ServerInfo):  # what was read is in "settings", weighed

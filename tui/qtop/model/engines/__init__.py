@@ -22,7 +22,7 @@ TABLES: Mapping[str, EngineTable] = {
 """By ``ServerInfo.engine``."""
 TOKEN_COUNTERS = tuple(name for table in TABLES.values() for name in table.token_counters)
 
-_FIELDS = tuple(name for name in EngineView.__dataclass_fields__ if name not in ("scrape_ms", "engines", "sources"))
+_FIELDS = tuple(name for name in EngineView.__struct_fields__ if name not in ("scrape_ms", "engines", "sources"))
 _RANK_FIELDS = ("running", "waiting", "kv_use", "gen_tok_s", "steps_s")
 _LATENCIES = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
 _UNKNOWN = Absent(Why.UNSUPPORTED, "qtop knows no metrics of this server")

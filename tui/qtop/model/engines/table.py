@@ -7,9 +7,10 @@ now, as a rate over the tick, as a mean of a histogram. It gives the reading and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from qtop.model.series import Copies, Match, Totals, increase, rate, ratio, totals_of
 from qtop.sample import NOT_YET, Absent, EngineSample, Reading, Why
@@ -18,8 +19,7 @@ Told = tuple[Any, str]
 """A reading and its source ("" where it is absent)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scrapes:
+class Scrapes(msgspec.Struct, frozen=True):
     """The scrapes that a view is made of: the last two, and the first of the window."""
 
     old: EngineSample | None
@@ -78,8 +78,7 @@ def spelled(name: str, match: Match) -> str:
     return f"{name}{{{labels}}}" if labels else name
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     """A gauge now. ``pick`` is how several engines combine; where an engine writes ``copies`` the largest counts."""
 
     names: tuple[str, ...]
@@ -126,8 +125,7 @@ class Level:
         return () if name is None else scrapes.now.layout.groups(name, label, self.match)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """A counter's increase a second over the tick, all its series together; ``largest`` takes the series that grew
     most, ``least`` the one that grew least."""
 
@@ -193,8 +191,7 @@ class Rate:
         return () if name is None else scrapes.now.layout.groups(name, label, self.match)
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(msgspec.Struct, frozen=True):
     """Δsum/Δcount of a histogram over the tick, × ``scale`` (1000: seconds to ms)."""
 
     names: tuple[str, ...]
@@ -224,8 +221,7 @@ def gain(old: Totals, new: Totals, names: tuple[str, ...], match: Match = ()) ->
     return increase(old.total(*names, match=match), new.total(*names, match=match))
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
+class Gain(msgspec.Struct, frozen=True):
     """How much a counter grew over the window."""
 
     names: tuple[str, ...]
@@ -239,8 +235,7 @@ class Gain:
         return told(gain(scrapes.begin, scrapes.now, self.names), f"increase of {name}")
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """Δpart/Δwhole of two counters over the window, 0–1; with ``rest`` the whole is part + rest."""
 
     part: tuple[str, ...]
@@ -263,8 +258,7 @@ class Share:
         return told(ratio(gained, whole, self.nothing), f"{part} / {below}")
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(msgspec.Struct, frozen=True):
     """A gauge by the value of a label."""
 
     names: tuple[str, ...]
@@ -280,8 +274,7 @@ class Split:
         return {value: now.sum(keys) for value, keys in now.layout.groups(name, self.label).items()}, name
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRate:
+class SplitRate(msgspec.Struct, frozen=True):
     """A counter's increase a second by the value of a label."""
 
     names: tuple[str, ...]
@@ -305,8 +298,7 @@ class SplitRate:
         return rates, f"rate of {name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(msgspec.Struct, frozen=True):
     """A figure that takes more than one name."""
 
     compute: Callable[[Scrapes], Any]
@@ -317,8 +309,7 @@ class Computed:
         return told(self.compute(scrapes), self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(msgspec.Struct, frozen=True):
     """A latency: names in order of preference, and what turns its unit into ms."""
 
     names: tuple[str, ...]
@@ -327,8 +318,7 @@ class Histogram:
     copies: Copies | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """Where a request's time goes, for ``waterfall``: how each stage's mean is had.
 
     A stage named in ``parts`` is the mean of its histogram; one in ``differences`` is the first mean less the others
@@ -336,29 +326,28 @@ class Stages:
     """
 
     order: tuple[str, ...] = ("frontend", "queue", "prefill", "decode")
-    parts: Mapping[str, Mean] = field(default_factory=dict)
-    differences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Mean] = {}
+    differences: Mapping[str, tuple[str, ...]] = {}
+    sums: Mapping[str, tuple[str, ...]] = {}
+    missing: Mapping[str, str] = {}
     finished: tuple[str, ...] = ()
     first_tokens: tuple[str, ...] = ()
     tokens: Mean | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineTable:
+class EngineTable(msgspec.Struct, frozen=True):
     """All that qtop knows of one engine's series. ``fields`` are those of EngineView by name."""
 
     engine: str
     title: str
     fields: Mapping[str, Spec]
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = {}
     """Why a field that is not in ``fields`` cannot be had; else "‹title› does not tell"."""
     rank_label: str = ""
     """The label that tells engines of one server apart."""
-    ranks: Mapping[str, Ranked] = field(default_factory=dict)
+    ranks: Mapping[str, Ranked] = {}
     """Fields of RankView."""
-    latencies: Mapping[str, Histogram] = field(default_factory=dict)
+    latencies: Mapping[str, Histogram] = {}
     stages: Stages | None = None
     token_counters: tuple[str, ...] = ()
     """Counters that fall only when the server is started anew."""

@@ -5,7 +5,7 @@ An ensemble counts a request in each of its models, so the counts of the busiest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Scrapes, SplitRate, Told
 from qtop.model.frame import Stage
@@ -21,8 +21,7 @@ _SUCCESS = ("nv_inference_request_success",)
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
-@dataclass(frozen=True, slots=True)
-class _Either:
+class _Either(msgspec.Struct, frozen=True):
     """The backend's figure, else the core's."""
 
     first: Level
