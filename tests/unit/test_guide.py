@@ -24,7 +24,7 @@ from qtop.guide.seen import State
 from qtop.model.cpu import HostView, SchedView
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView
-from qtop.model.serving import LoraView
+from qtop.model.serving import LatencyView, LoraView
 from qtop.model.settings import SettingsView
 from qtop.plan import budget
 from qtop.record.reader import Recording
@@ -494,7 +494,9 @@ def test_the_acceptance_line_is_for_one_request(h100: Frame) -> None:
     assert check("G31b", alone).state is State.DOES_NOT_HOLD
     assert not isinstance(h100.latency, Absent) and not isinstance(h100.latency.ttft, Absent)
     assert not isinstance(h100.latency.itl, Absent)
-    latency = replace(
-        h100.latency, ttft=replace(h100.latency.ttft, mean_ms=100.0), itl=replace(h100.latency.itl, mean_ms=3.0)
-    )
+    quick = {
+        "ttft": replace(h100.latency.ttft, mean_ms=100.0),
+        "itl": replace(h100.latency.itl, mean_ms=3.0),
+    }
+    latency = LatencyView(h100.latency.seconds, quick.__getitem__)
     assert check("G31b", replace(alone, latency=latency)).state is State.HOLDS

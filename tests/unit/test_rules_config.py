@@ -408,7 +408,7 @@ def test_before_0_14_async_scheduling_is_off_by_design() -> None:
 def test_streams_that_stall_for_prompts() -> None:
     def gaps(mean: float, relation: str = "=") -> LatencyView:
         half = Quantile(10.0, relation, 8.0, 12.0)  # type: ignore[arg-type]
-        return LatencyView(30.0, itl=Latency("itl", 5000, mean, half, half, half))
+        return LatencyView(30.0, {"itl": Latency("itl", 5000, mean, half, half, half)}.__getitem__)
 
     off = running("--no-enable-chunked-prefill")
     assert value("QT404", replace(off, latency=gaps(15.0))) == 2.0

@@ -50,6 +50,8 @@ class _Sum:
             self.worst = finding.severity
         if self.seen % self.stride == 0:
             self.fired.append(finding)
+            assert finding.seen is not None
+            _ = finding.seen.told  # put into words now, so that it holds on to no frame
             if len(self.fired) > KEPT:
                 self.fired, self.stride = self.fired[::2], self.stride * 2
         self.seen += 1
@@ -81,7 +83,7 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
     whatever else does.
     """
-    deriver, diagnosis = Deriver(), Diagnosis(RULES)
+    deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
     sums: dict[str, _Sum] = {rule.id: _Sum() for rule in RULES}
     turns: list[Turn] = []
     begin: float | None = None

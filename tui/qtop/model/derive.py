@@ -77,9 +77,13 @@ class _Pair(Generic[S]):
 
 
 class Deriver:
-    """Feed it samples in order; it gives one frame each."""
+    """Feed it samples in order; it gives one frame each.
 
-    def __init__(self) -> None:
+    Frames that are ``kept`` hold on to no scrape; of those that are not, what nobody may ask for is not worked out.
+    """
+
+    def __init__(self, kept: bool = True) -> None:
+        self._kept = kept
         self._t: float | None = None
         self._engine: _Pair[EngineSample] = _Pair()
         self._procs: _Pair[ServerProcs] = _Pair()
@@ -255,7 +259,8 @@ class Deriver:
     def _latency(self, engine: str) -> LatencyView | Absent:
         if len(self._window) < 2 or isinstance(self._frame.engine, Absent):
             return NOT_YET
-        return latency_view(engine, self._window[0], self._window[-1])
+        view = latency_view(engine, self._window[0], self._window[-1])
+        return view.settled() if self._kept and isinstance(view, LatencyView) else view
 
 
 def _kv_capacity(frame: Frame) -> Reading[float]:

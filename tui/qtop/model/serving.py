@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import msgspec
 
-from qtop.sample import NOT_YET, Absent, Reading
+from qtop.sample import Absent, Reading
 
 
 class RankView(msgspec.Struct, frozen=True):
@@ -66,16 +67,46 @@ class Latency(msgspec.Struct, frozen=True):
     p99: Reading[Quantile]
 
 
-class LatencyView(msgspec.Struct, frozen=True):
-    """Latencies over the last ``seconds``, by the server's own histograms.
+class LatencyView:
+    """Latencies over the last ``seconds``, by the server's own histograms, each worked out when it is first asked for.
 
     ``queue``, ``prefill``, ``decode`` and ``e2e`` are counted when a request ends, ``ttft`` and ``itl`` as tokens come.
     """
 
-    seconds: float
-    queue: Latency | Absent = NOT_YET
-    prefill: Latency | Absent = NOT_YET
-    decode: Latency | Absent = NOT_YET
-    ttft: Latency | Absent = NOT_YET
-    itl: Latency | Absent = NOT_YET
-    e2e: Latency | Absent = NOT_YET
+    NAMES: ClassVar = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
+
+    queue: Latency | Absent
+    prefill: Latency | Absent
+    decode: Latency | Absent
+    ttft: Latency | Absent
+    itl: Latency | Absent
+    e2e: Latency | Absent
+
+    def __init__(self, seconds: float, find: Callable[[str], Latency | Absent]) -> None:
+        self.seconds = seconds
+        self._find = find
+
+    def __getattr__(self, name: str) -> Latency | Absent:
+        if name not in self.NAMES:
+            raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+        found = self.__dict__[name] = self._find(name)
+        return found
+
+    def figures(self) -> dict[str, Latency | Absent]:
+        """All by name."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def settled(self) -> LatencyView:
+        """The same with all of them worked out, so that it holds on to no scrape."""
+        return LatencyView(self.seconds, self.figures().__getitem__)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LatencyView):
+            return NotImplemented
+        return self.seconds == other.seconds and self.figures() == other.figures()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={figure!r}" for name, figure in self.figures().items())
+        return f"LatencyView(seconds={self.seconds!r}, {told})"

@@ -13,6 +13,7 @@ from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Severity, State
 from qtop.diagnose.whole import Whole
 from qtop.model.frame import Frame
+from qtop.model.serving import LatencyView
 from qtop.model.settings import SettingsView
 from qtop.record.redact import redact_sample_server, redact_settings
 from qtop.sample import Absent, ServerInfo
@@ -32,6 +33,8 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, LatencyView):
+        return {"seconds": plain(value.seconds), **plain(value.figures())}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -24,7 +24,6 @@ TOKEN_COUNTERS = tuple(name for table in TABLES.values() for name in table.token
 
 _FIELDS = tuple(name for name in EngineView.__struct_fields__ if name not in ("scrape_ms", "engines", "sources"))
 _RANK_FIELDS = ("running", "waiting", "kv_use", "gen_tok_s", "steps_s")
-_LATENCIES = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
 _UNKNOWN = Absent(Why.UNSUPPORTED, "qtop knows no metrics of this server")
 
 
@@ -80,11 +79,12 @@ def latency_view(engine: str, first: EngineSample, new: EngineSample) -> Latency
         return Absent(Why.UNSUPPORTED, f"{table.title} has no histogram of latencies")
     if seconds < WINDOW_S:
         return Absent(Why.NOT_YET, f"needs {WINDOW_S:.0f} s of metrics, there are {seconds:.0f} s")
-    old, now = totals_of(first.series), totals_of(new.series)
-    found: dict[str, Latency | Absent] = {}
-    for name in _LATENCIES:
+    old, now = first.series, new.series
+
+    def find(name: str) -> Latency | Absent:
         spec = table.latencies.get(name)
-        found[name] = (
-            table.not_told(name) if spec is None else latency(old, now, spec.names, spec.scale, spec.match, spec.copies)
-        )
-    return LatencyView(seconds=seconds, **found)
+        if spec is None:
+            return table.not_told(name)
+        return latency(totals_of(old), totals_of(now), spec.names, spec.scale, spec.match, spec.copies)
+
+    return LatencyView(seconds, find)
