@@ -7,16 +7,18 @@ worked out once for a layout and kept, so that a tick reads only the series that
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import inf
 from operator import itemgetter, sub
+from typing import Any, TypeVar
 
 import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading, Why
 from qtop.sample.series import split_series
 
+T = TypeVar("T")
 Match = tuple[tuple[str, str], ...]
 """Labels and the values they must have; () for all series of a name."""
 
@@ -50,6 +52,14 @@ class Layout:
         self._copied: dict[tuple[str, Copies, Match], dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._buckets: dict[tuple[str, Match, Copies | None], Buckets] = {}
         self._first: dict[tuple[tuple[str, ...], Match], tuple[str, tuple[str, ...]] | None] = {}
+        self._made: dict[int, tuple[object, Any]] = {}
+
+    def once(self, owner: object, make: Callable[[Layout], T]) -> T:
+        """What ``make`` gives for this layout, made the first time that ``owner`` asks: how to read a figure of it."""
+        held = self._made.get(id(owner))
+        if held is None:
+            held = self._made[id(owner)] = (owner, make(self))  # the owner is kept, so that its id stays its own
+        return held[1]
 
     def first(self, names: tuple[str, ...], match: Match = ()) -> tuple[str, tuple[str, ...]] | None:
         """The first of these names that is there (a metric and its former names), with its keys."""
@@ -111,6 +121,34 @@ class Layout:
             found = Buckets(sorted(pairs) for pairs in lists.values())
             self._buckets[name, match, copies] = found
         return found
+
+
+def adding(keys: tuple[str, ...]) -> Callable[[Mapping[str, float]], float]:
+    """What adds up these series of a scrape."""
+    if len(keys) == 1:
+        return itemgetter(keys[0])
+
+    def add(series: Mapping[str, float]) -> float:
+        total = 0.0
+        for key in keys:
+            total += series[key]
+        return total
+
+    return add
+
+
+def growing(layout: Layout, names: tuple[str, ...], match: Match = ()) -> Growth:
+    """What tells how much the first of these counters that is there grew, up to a scrape of this layout."""
+    found = layout.first(names, match)
+    if found is None:
+        return lambda old, new: increase(old.total(*names, match=match), new.total(*names, match=match))
+    add = adding(found[1])
+
+    def grown(old: Totals, new: Totals) -> Reading[float]:
+        before = add(old.series) if old.layout is layout else old.total(*names, match=match)
+        return increase(before, add(new.series))
+
+    return grown
 
 
 class Buckets:
@@ -175,6 +213,10 @@ def layout_of(series: Mapping[str, float]) -> Layout:
     layout = Layout(series)
     _layouts.append(layout)
     return layout
+
+
+Growth = Callable[["Totals", "Totals"], Reading[float]]
+"""Increase between two scrapes."""
 
 
 class Totals:
@@ -254,7 +296,11 @@ ANEW = Absent(Why.NOT_YET, "the counter began anew")
 
 def rate(old: Reading[float], new: Reading[float], seconds: float) -> Reading[float]:
     """Increase a second."""
-    grown = increase(old, new)
+    return per_second(increase(old, new), seconds)
+
+
+def per_second(grown: Reading[float], seconds: float) -> Reading[float]:
+    """An increase over so many seconds, a second."""
     if isinstance(grown, Absent):
         return grown
     return grown / seconds if seconds > 0 else NOT_YET

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtop.model.engines import llamacpp, ollama, sglang, tgi, triton, trtllm, vllm
-from qtop.model.engines.table import EngineTable, Scrapes
+from qtop.model.engines.scrapes import ReadOne, Scrapes, always, read
+from qtop.model.engines.table import EngineTable
 from qtop.model.frame import EngineView
 from qtop.model.quantiles import WINDOW_S, latency
-from qtop.model.series import totals_of
+from qtop.model.series import Layout, totals_of
 from qtop.model.serving import Latency, LatencyView, RankView
 from qtop.sample import Absent, EngineSample, Why
 
@@ -23,7 +24,7 @@ TABLES: Mapping[str, EngineTable] = {
 TOKEN_COUNTERS = tuple(name for table in TABLES.values() for name in table.token_counters)
 
 _FIELDS = tuple(name for name in EngineView.__struct_fields__ if name not in ("scrape_ms", "engines", "sources"))
-_RANK_FIELDS = ("running", "waiting", "kv_use", "gen_tok_s", "steps_s")
+_RANK_FIELDS = RankView.__struct_fields__[1:]
 _UNKNOWN = Absent(Why.UNSUPPORTED, "qtop knows no metrics of this server")
 
 
@@ -43,7 +44,7 @@ def engine_view(
             if spec is None:
                 values[name] = table.not_told(name)
                 continue
-            values[name], source = spec.read(scrapes)
+            values[name], source = read(spec, scrapes)
             if source:
                 sources[name] = source
         ranks = _ranks(table, scrapes)
@@ -52,21 +53,27 @@ def engine_view(
 
 def _ranks(table: EngineTable, scrapes: Scrapes) -> tuple[RankView, ...]:
     """Each engine by itself; none where the series carry no label for it."""
-    label = table.rank_label
-    if not label:
+    if not table.rank_label:
         return ()
-    found = {value for spec in table.ranks.values() for value in spec.values(scrapes, label)} - {""}
-    absent = Absent(Why.UNSUPPORTED, f"{table.title} does not tell it for each")
-    return tuple(
-        RankView(
-            label=value,
-            **{
-                name: spec.at(scrapes, label, value) if (spec := table.ranks.get(name)) is not None else absent
+    each = scrapes.now.layout.once(table, lambda layout: _plan_ranks(table, layout))
+    return tuple([RankView(value, *[get(scrapes) for get in fields]) for value, fields in each])
+
+
+def _plan_ranks(table: EngineTable, layout: Layout) -> list[tuple[str, list[ReadOne]]]:
+    """How to read each engine's ``_RANK_FIELDS``, by the value of its label."""
+    label = table.rank_label
+    found = {value for spec in table.ranks.values() for value in spec.values(layout, label)} - {""}
+    absent = always(Absent(Why.UNSUPPORTED, f"{table.title} does not tell it for each"))
+    return [
+        (
+            value,
+            [
+                spec.plan_one(layout, label, value) if (spec := table.ranks.get(name)) is not None else absent
                 for name in _RANK_FIELDS
-            },
+            ],
         )
         for value in sorted(found, key=lambda value: (len(value), value))
-    )
+    ]
 
 
 def latency_view(engine: str, first: EngineSample, new: EngineSample) -> LatencyView | Absent:
