@@ -21,7 +21,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 for info, 2 for critical."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class State(StrEnum):
@@ -73,7 +76,8 @@ class Observed:
     __slots__ = ("_tell", "_told", "figure", "impact", "value")
 
     def __init__(self, value: float, tell: Callable[[], Told], impact: float = 0.0, figure: str | None = None) -> None:
-        self.value, self.impact, self.figure = value, min(1.0, max(0.0, impact)), figure
+        self.value, self.figure = value, figure
+        self.impact = impact if 0.0 < impact < 1.0 else float(impact >= 1.0)
         self._tell: Callable[[], Told] | None = tell
         self._told: Told | None = None
 

@@ -84,7 +84,8 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     whatever else does.
     """
     deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
-    sums: dict[str, _Sum] = {rule.id: _Sum() for rule in RULES}
+    every = [_Sum() for _ in RULES]
+    sums = {rule.id: total for rule, total in zip(RULES, every, strict=True)}
     turns: list[Turn] = []
     begin: float | None = None
     held: str | None = None
@@ -96,20 +97,22 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
         count += 1
         span += frame.dt
         firing: list[Finding] = []
-        for finding in diagnosis.push(frame):
-            total = sums[finding.rule]
+        turned: list[Finding] = []
+        for total, finding in zip(every, diagnosis.by_rule(frame), strict=True):
             if finding is total.last:
                 continue  # what cannot be told, or does not apply, is the same object as long as it lasts
+            state = finding.state
             total.weighted += finding.value * frame.dt
             total.last = finding
-            if finding.state in (State.FIRING, State.CLEAR):
+            if state is State.FIRING or state is State.CLEAR:
                 total.known = finding
-            if finding.state is State.FIRING:
+            if state is State.FIRING:
                 total.fire(finding)
                 firing.append(finding)
-            if finding.state is not total.state:
-                total.state = finding.state
-                turns.append(Turn(frame.t, finding.rule, finding.state))
+            if state is not total.state:
+                total.state = state
+                turned.append(finding)
+        turns += [Turn(frame.t, one.rule, one.state) for one in order(turned)]
         first = leading(firing, held)
         held = first.rule if first is not None else None
         if first is not None:

@@ -22,7 +22,7 @@ from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.requests import Requests
 from qtop.model.running import RunningTrack
 from qtop.model.sched import sched_view
-from qtop.model.series import rate, totals_of
+from qtop.model.series import ANEW, growing, rate, totals_of
 from qtop.model.serving import LatencyView
 from qtop.model.settings_track import LaunchTrack, SettingsTrack
 from qtop.model.waterfall import CLIENT, client_stage, waterfall
@@ -270,8 +270,8 @@ def _kv_capacity(frame: Frame) -> Reading[float]:
 
 def _restarted(old: EngineSample, new: EngineSample) -> bool:
     """True when a token counter fell."""
-    before, now = totals_of(old.series).total(*TOKEN_COUNTERS), totals_of(new.series).total(*TOKEN_COUNTERS)
-    return not isinstance(before, Absent) and not isinstance(now, Absent) and now < before
+    before, now = totals_of(old.series), totals_of(new.series)
+    return now.layout.once(TOKEN_COUNTERS, lambda layout: growing(layout, TOKEN_COUNTERS))(before, now) is ANEW
 
 
 def _plain(reading: object) -> object:

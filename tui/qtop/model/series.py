@@ -43,9 +43,10 @@ class Layout:
 
     def __init__(self, keys: Iterable[str]) -> None:
         named: dict[str, list[str]] = {}
-        for key in keys:
+        self.order = list(keys)
+        for key in self.order:
             named.setdefault(base_name(key), []).append(key)
-        self.keys = frozenset(key for group in named.values() for key in group)
+        self.keys = frozenset(self.order)
         self.by_name = {name: tuple(group) for name, group in named.items()}
         self._matched: dict[tuple[str, Match], tuple[str, ...]] = {}
         self._grouped: dict[tuple[str, str, Match], dict[str, tuple[str, ...]]] = {}
@@ -207,8 +208,9 @@ _layouts: deque[Layout] = deque(maxlen=LAYOUTS)
 
 def layout_of(series: Mapping[str, float]) -> Layout:
     """The layout of these series, remembered for the latest few."""
+    order = list(series)
     for known in tuple(_layouts):  # a copy, because another thread may add to it
-        if known.keys == series.keys():
+        if known.order == order or known.keys == series.keys():  # nearly always in the same order: told much sooner
             return known
     layout = Layout(series)
     _layouts.append(layout)
