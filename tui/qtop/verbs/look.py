@@ -21,10 +21,13 @@ from qtop.verbs.terminal import is_plain, print_json, say
 
 def whole_of(path: str) -> Whole:
     """A recording diagnosed from end to end; says on standard error what of it could not be read."""
+    from qtop.record.ahead import ahead
     from qtop.record.reader import Recording
+    from qtop.startup import settle
 
+    settle()
     recording = Recording(Path(path))
-    whole = diagnose_all(recording.samples())
+    whole = diagnose_all(ahead(recording.samples()))
     if whole is None:
         raise QtopError(f"{path} holds no samples")
     if recording.skipped:
