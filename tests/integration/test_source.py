@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -55,10 +54,10 @@ def nothing_negative(frame: Frame) -> None:
     for section in (frame.engine, frame.sched, frame.host, frame.own):
         if isinstance(section, Absent):
             continue
-        for field in fields(section):
-            value = getattr(section, field.name)
+        for name in section.__struct_fields__:
+            value = getattr(section, name)
             if isinstance(value, (int, float)):
-                assert value >= 0, f"{type(section).__name__}.{field.name} = {value}"
+                assert value >= 0, f"{type(section).__name__}.{name} = {value}"
     if isinstance(frame.sched, SchedView):
         for thread in frame.sched.threads:
             assert 0 <= thread.run <= 1 and 0 <= thread.wait <= 1

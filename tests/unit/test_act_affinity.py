@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.fakes.crash import ThreadedProcess, as_nobody, frame_of, masks, pin
 from tests.fakes.load import cpuset
 

@@ -32,7 +32,8 @@ from qtop.sample import (
     Why,
 )
 from qtop.verbs import terminal
-from qtop.verbs.live import Signals, orderly_signals, print_json
+from qtop.verbs.live import Signals, orderly_signals
+from qtop.verbs.terminal import print_json
 
 (_SUB,) = [one for one in build_parser()._actions if isinstance(one, argparse._SubParsersAction)]
 VERBS = tuple(_SUB.choices)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.build import T0, vllm
 
 from qtop.diagnose.engine import Diagnosis, Finding

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from tests.fakes.behaved import capture
 
 from qtop.collect.engine.exposition import parse
@@ -71,7 +71,7 @@ def several(series: dict[str, float], ranks: int) -> dict[str, float]:
 def test_every_field_is_a_reading_with_a_source_or_says_why_not(engine: str) -> None:
     old, new = pair(engine) if engine in FILES else (EngineSample(0.0, 1.0, {}), EngineSample(1.0, 1.0, {}))
     found = engine_view(engine, old, new)
-    for name in EngineView.__dataclass_fields__:
+    for name in EngineView.__struct_fields__:
         if name in ("scrape_ms", "engines", "sources"):
             continue
         reading = getattr(found, name)
@@ -371,6 +371,35 @@ def test_the_deriver_gives_latencies_after_half_a_minute() -> None:
     assert isinstance(frame.engine, EngineView) and frame.kv_tokens == frame.engine.kv_capacity_tokens
     silent = deriver.push(replace_engine(sample, Absent(Why.LOST, "gone")))
     assert silent.latency == silent.waterfall and isinstance(silent.latency, Absent)
+
+
+def test_a_latency_that_nobody_asks_for_is_not_worked_out_and_a_kept_frame_holds_no_scrape() -> None:
+    asked: list[str] = []
+
+    def find(name: str) -> Latency | Absent:
+        asked.append(name)
+        return Absent(Why.UNSUPPORTED, name)
+
+    view = LatencyView(30.0, find)
+    assert not asked
+    assert view.itl is view.itl and asked == ["itl"]
+    settled = view.settled()
+    assert settled == view and len(asked) == len(LatencyView.NAMES)
+    assert settled.ttft == Absent(Why.UNSUPPORTED, "ttft") and len(asked) == len(LatencyView.NAMES)
+    assert settled != LatencyView(31.0, find) and "ttft=" in repr(view)
+    with pytest.raises(AttributeError, match="no tpot"):
+        view.tpot  # noqa: B018 - asked for what is not there
+
+
+def test_frames_are_equal_whether_they_are_kept_or_not() -> None:
+    kept, passing = Deriver(), Deriver(kept=False)
+    old, growing = series_of("vllm"), counters("vllm")
+    for second in range(0, 40, 2):
+        series = {key: value * (1 + second) if key in growing else value for key, value in old.items()}
+        sample = Sample(t=1e9 + second, server=ServerInfo(engine="vllm"), engine=EngineSample(second, 1.0, series))
+        held, seen = kept.push(sample), passing.push(sample)
+        assert held == seen
+    assert isinstance(held.latency, LatencyView) and isinstance(held.latency.itl, Latency)
 
 
 def replace_engine(sample: Sample, engine: EngineSample | Absent) -> Sample:

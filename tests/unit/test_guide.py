@@ -3,14 +3,15 @@ server, and on both sides of each threshold."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.fakes.node import Node
 from tests.fakes.stub_source import Machine
 
@@ -23,7 +24,7 @@ from qtop.guide.seen import State
 from qtop.model.cpu import HostView, SchedView
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView
-from qtop.model.serving import LoraView
+from qtop.model.serving import LatencyView, LoraView
 from qtop.model.settings import SettingsView
 from qtop.plan import budget
 from qtop.record.reader import Recording
@@ -316,7 +317,7 @@ def test_the_arithmetic() -> None:
         assert held == pytest.approx(expected, rel=0.01)
     assert budget.pool(card, 0.2, budget.BF16, gib) == 0.0
     assert budget.batch_for(card.bandwidth, budget.FP8, 8397, 1536) is None
-    assert budget.prefill_s(replace(card, flops=None), 1000) is None
+    assert budget.prefill_s(dataclasses.replace(card, flops=None), 1000) is None
 
 
 # Both sides of each threshold
@@ -493,7 +494,9 @@ def test_the_acceptance_line_is_for_one_request(h100: Frame) -> None:
     assert check("G31b", alone).state is State.DOES_NOT_HOLD
     assert not isinstance(h100.latency, Absent) and not isinstance(h100.latency.ttft, Absent)
     assert not isinstance(h100.latency.itl, Absent)
-    latency = replace(
-        h100.latency, ttft=replace(h100.latency.ttft, mean_ms=100.0), itl=replace(h100.latency.itl, mean_ms=3.0)
-    )
+    quick = {
+        "ttft": replace(h100.latency.ttft, mean_ms=100.0),
+        "itl": replace(h100.latency.itl, mean_ms=3.0),
+    }
+    latency = LatencyView(h100.latency.seconds, quick.__getitem__)
     assert check("G31b", replace(alone, latency=latency)).state is State.HOLDS

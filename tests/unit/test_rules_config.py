@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qtop.collect import discover
 from qtop.collect.config_in_force import command_line, server_info
@@ -82,7 +82,7 @@ def running(
     view = in_force(server, "", (Gpu(TOTAL, "RTX 4090"),))
     held = gpus if isinstance(gpus, Absent) else tuple(gpus or (gpu(),))
     frame = Frame(1060.0, 1.0, server=server, engine=engine(), gpus=held, settings=view, kv_tokens=80_000.0)
-    return replace(frame, **fields)  # type: ignore[arg-type]
+    return replace(frame, **fields)
 
 
 def launching(
@@ -408,7 +408,7 @@ def test_before_0_14_async_scheduling_is_off_by_design() -> None:
 def test_streams_that_stall_for_prompts() -> None:
     def gaps(mean: float, relation: str = "=") -> LatencyView:
         half = Quantile(10.0, relation, 8.0, 12.0)  # type: ignore[arg-type]
-        return LatencyView(30.0, itl=Latency("itl", 5000, mean, half, half, half))
+        return LatencyView(30.0, {"itl": Latency("itl", 5000, mean, half, half, half)}.__getitem__)
 
     off = running("--no-enable-chunked-prefill")
     assert value("QT404", replace(off, latency=gaps(15.0))) == 2.0

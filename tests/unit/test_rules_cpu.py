@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Finding, Tracker
 from qtop.diagnose.registry import BY_ID
@@ -86,7 +86,7 @@ def engine(**changes: Any) -> EngineView:
 
 
 def gpu(index: int = 0, **changes: Any) -> GpuView:
-    needed: dict[str, Any] = dict.fromkeys(list(GpuView.__dataclass_fields__)[:19], NOT_YET)
+    needed: dict[str, Any] = dict.fromkeys(list(GpuView.__struct_fields__)[:19], NOT_YET)
     one = GpuView(**needed)
     held = VramSplit(60 << 30, 0, 1 << 30, 0)
     given: dict[str, Any] = {"index": index, "vram": held, "numa_node": 0, "local_cpus": "0-7"}

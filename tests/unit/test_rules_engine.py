@@ -4,12 +4,12 @@ what looks like the finding and is none."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.fakes.proctree import ProcTree
 
 from qtop.collect.procs import ProcsCollector
@@ -85,7 +85,7 @@ def sched(*threads: ThreadView, stopped: tuple[str, ...] = ()) -> SchedView:
 
 
 def gpu(util: float) -> GpuView:
-    told: dict[str, Any] = dict.fromkeys(GpuView.__dataclass_fields__, NO)
+    told: dict[str, Any] = dict.fromkeys(GpuView.__struct_fields__, NO)
     return GpuView(**told | {"index": 0, "util": util, "processes": (), "duty": {}, "duty_window": {}})
 
 

@@ -3,11 +3,11 @@ looks like the finding and is none."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Finding, Tracker
 from qtop.diagnose.registry import BY_ID

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.unit.test_rules_engine import RUNS, SERVER, fall, gpu, sched, thread
 
 from qtop.diagnose import engine as engine_module

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.fakes.node import FELL, Node
 from tests.fakes.stub_source import Machine
 

@@ -280,7 +280,8 @@ def _unforeseen(error: Exception) -> int:
 
 def _dispatch(args: argparse.Namespace) -> int:
     verb = args.verb
-    if verb in (None, "replay"):  # somebody waits for a screen
+    # Somebody waits for a screen, or a recording for hardly longer than the start takes.
+    if verb in (None, "replay") or (verb == "doctor" and args.source):
         from qtop.startup import hurry
 
         hurry()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import fsum, inf
+
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Finding
 from qtop.diagnose.rule import Severity, State

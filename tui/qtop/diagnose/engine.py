@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -13,7 +12,6 @@ from qtop.diagnose.rule import (
     Answer,
     CannotTell,
     Evidence,
-    NotApplicable,
     Observed,
     Remedy,
     Rule,
@@ -77,8 +75,7 @@ class Finding(msgspec.Struct, frozen=True):
         return self.note or (self.seen.told.reason if self.seen is not None else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The one line: the finding that explains most, or that there is none."""
 
     rule: str | None
@@ -96,6 +93,8 @@ class Tracker:
         self._state = State.CANNOT_TELL
         self._since: float | None = None
         self._absent_for = 0.0
+        self._forgotten = True
+        """Nothing observed is remembered."""
         self._bad: Observed | None = None
         self._episodes = Episodes()
         self._last: Finding | None = None
@@ -105,18 +104,20 @@ class Tracker:
         answer: Answer = self.rule.look(frame)
         if isinstance(answer, Observed):
             return self._observe(frame, answer)
-        self._absent_for += frame.dt
-        if self._absent_for > FORGET_S or isinstance(answer, NotApplicable):
-            self._over_time.forget()
-            self._bad = None
-        state = State.CANNOT_TELL if isinstance(answer, CannotTell) else State.NOT_APPLICABLE
+        applies = isinstance(answer, CannotTell)
+        if not self._forgotten:
+            self._absent_for += frame.dt
+            if self._absent_for > FORGET_S or not applies:
+                self._over_time.forget()
+                self._bad, self._forgotten = None, True
+        state = State.CANNOT_TELL if applies else State.NOT_APPLICABLE
         last = self._last
         if last is not None and last.state is state and last.note == answer.reason and last.seen is None:
             return last  # the same in every way: most rules that do not apply never will
         return self._finding(frame, state, note=answer.reason)
 
     def _observe(self, frame: Frame, seen: Observed) -> Finding:
-        self._absent_for = 0.0
+        self._absent_for, self._forgotten = 0.0, False
         over_time, value = self._over_time, seen.value
         over_time.push(frame.t, frame.dt, value)
         severity = over_time.severity
@@ -172,7 +173,11 @@ class Diagnosis:
 
     def push(self, frame: Frame) -> tuple[Finding, ...]:
         """Every rule's finding, firing ones first, the worst and largest on top."""
-        return order(tracker.push(frame) for tracker in self._trackers)
+        return order(self.by_rule(frame))
+
+    def by_rule(self, frame: Frame) -> list[Finding]:
+        """The same in the order of the rules."""
+        return [tracker.push(frame) for tracker in self._trackers]
 
 
 _STATES = {state: at for at, state in enumerate((State.FIRING, State.CLEAR, State.CANNOT_TELL, State.NOT_APPLICABLE))}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+import msgspec
 
 from qtop.model.frame import Frame
 
@@ -20,7 +21,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 for info, 2 for critical."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class State(StrEnum):
@@ -32,8 +36,7 @@ class State(StrEnum):
     NOT_APPLICABLE = "not_applicable"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """One signal behind a finding: its value in its unit, the threshold it is held against, and where that comes
     from. A unit that begins with "of " is a share, 0–1, and shown in percent."""
 
@@ -44,16 +47,14 @@ class Evidence:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(msgspec.Struct, frozen=True):
     """A change that a finding offers: the knob to turn and what for. Which value, the knob proposes."""
 
     knob: str
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """A finding in words: made only for those who read it."""
 
     headline: str
@@ -75,7 +76,8 @@ class Observed:
     __slots__ = ("_tell", "_told", "figure", "impact", "value")
 
     def __init__(self, value: float, tell: Callable[[], Told], impact: float = 0.0, figure: str | None = None) -> None:
-        self.value, self.impact, self.figure = value, min(1.0, max(0.0, impact)), figure
+        self.value, self.figure = value, figure
+        self.impact = impact if 0.0 < impact < 1.0 else float(impact >= 1.0)
         self._tell: Callable[[], Told] | None = tell
         self._told: Told | None = None
 
@@ -88,15 +90,13 @@ class Observed:
         return self._told
 
 
-@dataclass(frozen=True, slots=True)
-class CannotTell:
+class CannotTell(msgspec.Struct, frozen=True):
     """The rule's input is absent: why, and how to get it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotApplicable:
+class NotApplicable(msgspec.Struct, frozen=True):
     """The rule has no meaning for this server or host."""
 
     reason: str
@@ -105,8 +105,7 @@ class NotApplicable:
 Answer = Observed | CannotTell | NotApplicable
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(msgspec.Struct, frozen=True):
     """Fires at ``severity`` when value ≥ ``at`` for ``seconds`` out of the last ``of`` seconds."""
 
     severity: Severity
@@ -115,8 +114,7 @@ class Enter:
     of: float
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(msgspec.Struct, frozen=True):
     """Clears when value < ``below`` for ``seconds`` without a gap."""
 
     below: float

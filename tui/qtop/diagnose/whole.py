@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec.structs import replace
 
 from qtop.diagnose.engine import Diagnosis, Finding, Verdict, order
@@ -19,8 +20,7 @@ KEPT = 64
 """Firing moments kept of a rule, evenly spread, to find a typical one among: a day may have a hundred thousand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """A rule took a state at a Unix time."""
 
     t: float
@@ -50,6 +50,8 @@ class _Sum:
             self.worst = finding.severity
         if self.seen % self.stride == 0:
             self.fired.append(finding)
+            assert finding.seen is not None
+            _ = finding.seen.told  # put into words now, so that it holds on to no frame
             if len(self.fired) > KEPT:
                 self.fired, self.stride = self.fired[::2], self.stride * 2
         self.seen += 1
@@ -81,8 +83,9 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
     whatever else does.
     """
-    deriver, diagnosis = Deriver(), Diagnosis(RULES)
-    sums: dict[str, _Sum] = {rule.id: _Sum() for rule in RULES}
+    deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
+    every = [_Sum() for _ in RULES]
+    sums = {rule.id: total for rule, total in zip(RULES, every, strict=True)}
     turns: list[Turn] = []
     begin: float | None = None
     held: str | None = None
@@ -94,20 +97,22 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
         count += 1
         span += frame.dt
         firing: list[Finding] = []
-        for finding in diagnosis.push(frame):
-            total = sums[finding.rule]
+        turned: list[Finding] = []
+        for total, finding in zip(every, diagnosis.by_rule(frame), strict=True):
             if finding is total.last:
                 continue  # what cannot be told, or does not apply, is the same object as long as it lasts
+            state = finding.state
             total.weighted += finding.value * frame.dt
             total.last = finding
-            if finding.state in (State.FIRING, State.CLEAR):
+            if state is State.FIRING or state is State.CLEAR:
                 total.known = finding
-            if finding.state is State.FIRING:
+            if state is State.FIRING:
                 total.fire(finding)
                 firing.append(finding)
-            if finding.state is not total.state:
-                total.state = finding.state
-                turns.append(Turn(frame.t, finding.rule, finding.state))
+            if state is not total.state:
+                total.state = state
+                turned.append(finding)
+        turns += [Turn(frame.t, one.rule, one.state) for one in order(turned)]
         first = leading(firing, held)
         held = first.rule if first is not None else None
         if first is not None:

@@ -3,15 +3,12 @@ docstring."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class ClockView:
+class ClockView(msgspec.Struct, frozen=True):
     """How fast CPUs run, MHz."""
 
     mean: float
@@ -19,8 +16,7 @@ class ClockView:
     max: float
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryView:
+class MemoryView(msgspec.Struct, frozen=True):
     """The memory modules, as the firmware describes them."""
 
     modules: int
@@ -37,8 +33,7 @@ class MemoryView:
     """What the channels could carry: configured MT/s × 8 bytes × channels."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(msgspec.Struct, frozen=True):
     """The host's CPUs over the last tick; shares are 0–1."""
 
     cpus: int
@@ -92,7 +87,7 @@ class HostView:
     """Share of the tick in which all tasks that were not idle waited for memory."""
 
 
-class ThreadView(msgspec.Struct, frozen=True):
+class ThreadView(msgspec.Struct, frozen=True, gc=False):
     """One thread of the server over the last tick; shares of wall time, 0–1. A struct, because dozens of them are made
     every tick: in a tenth of the time that a frozen dataclass takes."""
 
@@ -130,8 +125,7 @@ class ThreadView(msgspec.Struct, frozen=True):
         return self.wait * 1000.0 / self.slices if self.slices > 0 else NOT_YET
 
 
-@dataclass(frozen=True, slots=True)
-class Competitor:
+class Competitor(msgspec.Struct, frozen=True):
     """Another process on the CPUs of the thread that waits; ``share`` is of one CPU, 0–1 (more with several
     threads)."""
 
@@ -141,8 +135,7 @@ class Competitor:
     cpus: str
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaView:
+class QuotaView(msgspec.Struct, frozen=True):
     """The tightest CPU quota on the server's cgroup path."""
 
     path: str
@@ -153,8 +146,7 @@ class QuotaView:
     """Share of the enforcement periods that ended throttled, 0–1."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsableView:
+class UsableView(msgspec.Struct, frozen=True):
     """CPUs that the server may use: what its masks, its cgroup's cpuset and what is online leave, and its quota."""
 
     cpus: str
@@ -167,8 +159,7 @@ class UsableView:
     """What sets it: "quota", "cpuset", "affinity" or "host"."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryGroupView:
+class MemoryGroupView(msgspec.Struct, frozen=True):
     """The memory of the root process's cgroup, at the level of its path that has the tightest limit."""
 
     used: Reading[int]
@@ -183,8 +174,7 @@ class MemoryGroupView:
     """Share in which all of them did."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchedView:
+class SchedView(msgspec.Struct, frozen=True):
     """The server's processes and threads."""
 
     threads: tuple[ThreadView, ...]

@@ -7,9 +7,10 @@ stale by the source, never by guessing here.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from qtop.model import roofline, several
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
@@ -21,7 +22,7 @@ from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.requests import Requests
 from qtop.model.running import RunningTrack
 from qtop.model.sched import sched_view
-from qtop.model.series import rate, totals_of
+from qtop.model.series import ANEW, growing, rate, totals_of
 from qtop.model.serving import LatencyView
 from qtop.model.settings_track import LaunchTrack, SettingsTrack
 from qtop.model.waterfall import CLIENT, client_stage, waterfall
@@ -76,9 +77,13 @@ class _Pair(Generic[S]):
 
 
 class Deriver:
-    """Feed it samples in order; it gives one frame each."""
+    """Feed it samples in order; it gives one frame each.
 
-    def __init__(self) -> None:
+    Frames that are ``kept`` hold on to no scrape; of those that are not, what nobody may ask for is not worked out.
+    """
+
+    def __init__(self, kept: bool = True) -> None:
+        self._kept = kept
         self._t: float | None = None
         self._engine: _Pair[EngineSample] = _Pair()
         self._procs: _Pair[ServerProcs] = _Pair()
@@ -254,7 +259,8 @@ class Deriver:
     def _latency(self, engine: str) -> LatencyView | Absent:
         if len(self._window) < 2 or isinstance(self._frame.engine, Absent):
             return NOT_YET
-        return latency_view(engine, self._window[0], self._window[-1])
+        view = latency_view(engine, self._window[0], self._window[-1])
+        return view.settled() if self._kept and isinstance(view, LatencyView) else view
 
 
 def _kv_capacity(frame: Frame) -> Reading[float]:
@@ -264,8 +270,8 @@ def _kv_capacity(frame: Frame) -> Reading[float]:
 
 def _restarted(old: EngineSample, new: EngineSample) -> bool:
     """True when a token counter fell."""
-    before, now = totals_of(old.series).total(*TOKEN_COUNTERS), totals_of(new.series).total(*TOKEN_COUNTERS)
-    return not isinstance(before, Absent) and not isinstance(now, Absent) and now < before
+    before, now = totals_of(old.series), totals_of(new.series)
+    return now.layout.once(TOKEN_COUNTERS, lambda layout: growing(layout, TOKEN_COUNTERS))(before, now) is ANEW
 
 
 def _plain(reading: object) -> object:

@@ -4,7 +4,8 @@ unit in its docstring."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from qtop.model.cpu import (
     ClockView,
@@ -37,8 +38,7 @@ __all__ = [  # what is defined elsewhere and belongs to a frame
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineView:
+class EngineView(msgspec.Struct, frozen=True):
     """The server's own numbers over the last tick; several engines (data-parallel ranks) of it count together."""
 
     running: Reading[float]
@@ -81,12 +81,11 @@ class EngineView:
     """Models in memory, for a server that loads and unloads them."""
     engines: tuple[RankView, ...] = ()
     """Each engine by itself, where the server labels them."""
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = {}
     """Where each field that is there came from: a metric, a route, a computation."""
 
 
-@dataclass(frozen=True, slots=True)
-class WakeupView:
+class WakeupView(msgspec.Struct, frozen=True):
     """Overshoot of a sleeper beside the server, over the last 10 s; p95 needs 40 readings."""
 
     p50_ms: Reading[float]
@@ -95,8 +94,7 @@ class WakeupView:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class OwnView:
+class OwnView(msgspec.Struct, frozen=True):
     """What qtop costs: share of one core, bytes, bytes a second to the terminal."""
 
     cpu: Reading[float]
@@ -105,8 +103,7 @@ class OwnView:
     lag_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """One stage of a request's time: mean ms over the window."""
 
     name: str
@@ -115,8 +112,7 @@ class Stage:
     """Where the figure came from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(msgspec.Struct, frozen=True):
     """Where a request's time goes, as window means over ``seconds``: client → frontend → queue → prefill → decode."""
 
     seconds: float
@@ -135,8 +131,7 @@ class Waterfall:
     """Why not."""
 
 
-@dataclass(frozen=True, slots=True)
-class UtilView:
+class UtilView(msgspec.Struct, frozen=True):
     """The server's busiest GPU over the last ten seconds, beside what the server had to do."""
 
     seconds: float
@@ -154,8 +149,7 @@ class UtilView:
     """Mean share of wall time that the critical thread which waits longest waited for a CPU, 0–1."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchView:
+class LaunchView(msgspec.Struct, frozen=True):
     """A server that starts, or ended before it answered."""
 
     info: ServerInfo
@@ -165,8 +159,7 @@ class LaunchView:
     """Seconds from its start to now, or to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One tick, derived. Sections that could not be had carry why."""
 
     t: float
@@ -177,7 +170,7 @@ class Frame:
     sched: SchedView | Absent = NOT_YET
     host: HostView | Absent = NOT_YET
     gpus: tuple[GpuView, ...] | Absent = NOT_YET
-    gpus_lost: dict[str, Absent] = field(default_factory=dict)
+    gpus_lost: dict[str, Absent] = {}
     wakeup: WakeupView | Absent = NOT_YET
     own: OwnView | Absent = NOT_YET
     waterfall: Waterfall | Absent = NOT_YET
@@ -188,7 +181,7 @@ class Frame:
     """What memory bandwidth allows a batch like the present one, tokens a second."""
     dram_inferred: Reading[float] = NOT_YET
     """Share of the GPUs' memory bandwidth that the steps taken must have used, 0–1; inferred from the roofline."""
-    cpu_wait: dict[str, float] = field(default_factory=dict)
+    cpu_wait: dict[str, float] = {}
     """Share of the waterfall's window that the thread in charge waited for a CPU, by stage."""
     decode_floor_ms: Reading[float] = NOT_YET
     """What decoding would take at the memory roofline, for the mean request of the window."""

@@ -4,7 +4,10 @@ readings that come every few ticks, the errors seen so far."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
 
 from qtop.model.gpu_link import IDLE, is_loaded
 from qtop.sample import (
@@ -31,8 +34,7 @@ DUTY_S = 30.0
 """Span of the longer duty of each clock limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(msgspec.Struct, frozen=True):
     """One GPU, up to a section."""
 
     loaded_s: Reading[float] = NOT_YET

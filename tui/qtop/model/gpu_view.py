@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from qtop.sample import NOT_YET, Absent, Gpm, GpuProcess, Reading, Xid
 
 
-@dataclass(frozen=True, slots=True)
-class VramSplit:
+class VramSplit(msgspec.Struct, frozen=True):
     """Where the memory of one GPU is, bytes; the four add up to its total."""
 
     server: Reading[int]
@@ -20,8 +19,7 @@ class VramSplit:
     """What the driver keeps for itself; 0 where it counts that as used."""
 
 
-@dataclass(frozen=True, slots=True)
-class OtherProcess:
+class OtherProcess(msgspec.Struct, frozen=True):
     """A process on the GPU that is not the server's."""
 
     pid: int
@@ -34,8 +32,7 @@ class OtherProcess:
     """Share of the SMs' time that it took of late, 0–1."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuView:
+class GpuView(msgspec.Struct, frozen=True):
     """One GPU over the last tick; shares are 0–1."""
 
     index: int
@@ -117,10 +114,10 @@ class GpuView:
     numa_node: Reading[int] = NOT_YET
     arch: Reading[str] = NOT_YET
     compute: Reading[str] = NOT_YET
-    duty_window: dict[str, Reading[float]] = field(default_factory=dict)
+    duty_window: dict[str, Reading[float]] = {}
     """``duty`` over the last 30 s, or as long as qtop looks."""
     duty_window_s: float = 0.0
-    held: dict[str, Reading[float]] = field(default_factory=dict)
+    held: dict[str, Reading[float]] = {}
     """Seconds of the last ten in which each limit (as in ``duty``, and "hw_slowdown") held the clock down: by the
     driver's counters, else by the reason bits of neighbouring readings."""
     others: tuple[OtherProcess, ...] | Absent = NOT_YET

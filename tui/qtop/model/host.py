@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from operator import attrgetter, sub
+from operator import sub
+
+from msgspec.structs import astuple
 
 from qtop.model.cpu import HostView
 from qtop.model.memory import memory_view
@@ -30,8 +32,8 @@ def host_view(old: HostSample | None, new: HostSample) -> HostView:
     whole: tuple[float, ...] | None = None
     if old is not None:
         for name, times in new.cpus.items():
-            shares = _shares(old.cpus.get(name), times)
-            if shares is None:
+            was = old.cpus.get(name)
+            if was is None or (shares := _shares(was, times)) is None:
                 continue
             if name == "all":
                 whole = shares
@@ -49,7 +51,7 @@ def host_view(old: HostSample | None, new: HostSample) -> HostView:
     place = place_of(new)
     topology = new.topology
     return HostView(
-        cpus=sum(1 for name in new.cpus if name != "all"),
+        cpus=len(new.cpus) - ("all" in new.cpus),
         busy=whole[0] if whole else NOT_YET,
         per_cpu=per_cpu,
         steal=whole[1] if whole else NOT_YET,
@@ -120,12 +122,10 @@ def _settings(topology: Topology | Absent, name: str) -> Reading[str]:
     return groups[0].setting if len(groups) == 1 else ", ".join(f"{group.setting} {group.cpus}" for group in groups)
 
 
-def _shares(old: CpuTimes | None, new: CpuTimes) -> tuple[float, float, float, float] | None:
+def _shares(old: CpuTimes, new: CpuTimes) -> tuple[float, float, float, float] | None:
     """Busy, steal, iowait and softirq shares. idle and iowait may run backwards by a tick on a tickless kernel: cut
     at 0."""
-    if old is None:
-        return None
-    spent = list(map(sub, _TICKS(new), _TICKS(old)))
+    spent = list(map(sub, astuple(new), astuple(old)))
     if min(spent) < 0:
         spent = [ticks if ticks > 0 else 0 for ticks in spent]
     total = sum(spent)
@@ -137,9 +137,6 @@ def _shares(old: CpuTimes | None, new: CpuTimes) -> tuple[float, float, float, f
         spent[_IOWAIT] / total,
         spent[_SOFTIRQ] / total,
     )
-
-
-_TICKS = attrgetter("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 def pressure_shares(

@@ -19,7 +19,8 @@ class Waits:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._kept: deque[tuple[float, dict[str, float]]] = deque()
+        self._kept: deque[tuple[float, tuple[float | None, ...]]] = deque()
+        """Time, and the share of each stage of ``_ALL``."""
 
     def push(self, t: float, sched: SchedView | Absent) -> dict[str, float]:
         """The mean share by stage over the window that ends at ``t``; {} where threads cannot be seen."""
@@ -28,18 +29,19 @@ class Waits:
             return {}
         if self._kept and self._kept[-1][0] >= t:
             self._kept.clear()  # a replay went back
-        self._kept.append((t, _by_stage(sched.critical)))
+        shares = _by_stage(sched.critical)
+        self._kept.append((t, tuple([shares.get(stage) for stage in _ALL])))
         while t - self._kept[0][0] >= self._seconds:
             self._kept.popleft()
-        rows = [shares for _, shares in self._kept]
-        names = rows[-1].keys()
-        if all(shares.keys() == names for shares in rows):
-            return {stage: sum(shares[stage] for shares in rows) / len(rows) for stage in names}
-        sums: dict[str, list[float]] = {}
-        for shares in rows:
-            for stage, share in shares.items():
-                sums.setdefault(stage, []).append(share)
-        return {stage: sum(held) / len(held) for stage, held in sums.items()}
+        columns = zip(*[row for _, row in self._kept], strict=True)
+        means = {stage: _mean(column) for stage, column in zip(_ALL, columns, strict=True)}
+        return {stage: mean for stage in (*shares, *_ALL) if (mean := means[stage]) is not None}
+
+
+def _mean(shares: tuple[float | None, ...]) -> float | None:
+    """Of those that are there; None where none is."""
+    held = shares if None not in shares else [one for one in shares if one is not None]
+    return sum(held) / len(held) if held else None  # type: ignore[arg-type]
 
 
 def _by_stage(critical: tuple[ThreadView, ...]) -> dict[str, float]:

@@ -9,8 +9,9 @@ bound.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from operator import gt
+
+import msgspec
 
 from qtop.model.series import Copies, Match, Totals, increase, ratio
 from qtop.model.serving import Latency, Quantile
@@ -21,8 +22,7 @@ WINDOW_S = 30.0
 """Shortest span of a window: a request is counted when it ends, its first token when it comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """What a histogram gained between two scrapes: observations up to each bound, in the histogram's own unit."""
 
     bounds: tuple[float, ...]

@@ -4,7 +4,6 @@ counts them."""
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,8 +23,7 @@ _NO_LIMITS = Absent(Why.UNSUPPORTED, "the server does not tell how long answers 
 _NO_SERVER = Absent(Why.UNSUPPORTED, "the server does not count how its requests ended")
 
 
-@dataclass(frozen=True, slots=True)
-class ServedView:
+class ServedView(msgspec.Struct, frozen=True):
     """Requests of all clients over the window, from the server's counters; requests."""
 
     finished: Reading[float]
@@ -42,8 +40,7 @@ class ServedView:
     engine counted them as aborted. Batches and n > 1 count several times as finished, so it is at least so many."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestsView:
+class RequestsView(msgspec.Struct, frozen=True):
     """Over the last ``seconds``, at most WINDOW_S."""
 
     seconds: float
@@ -85,8 +82,7 @@ class _Counters(msgspec.Struct, frozen=True):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Grown:
+class _Grown(msgspec.Struct, frozen=True):
     finished: float
     cut: float
     answered: float

@@ -8,14 +8,14 @@ of 128 and 2 bytes make 147 456 B a token for Qwen3-4B, 4 022 468 096 parameters
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.sample import Absent, Reading, Why
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(msgspec.Struct, frozen=True):
     """Bytes of weights read a step and bytes of KV cache a token, in bf16."""
 
     weights: float
@@ -45,8 +45,7 @@ FASTER = Absent(Why.UNSUPPORTED, "faster than bf16 weights allow: they are quant
 _PLAIN = frozenset({"", "none", "auto", "off"})
 
 
-@dataclass(frozen=True, slots=True)
-class Roofline:
+class Roofline(msgspec.Struct, frozen=True):
     """For the present batch."""
 
     tok_s: Reading[float]
@@ -99,8 +98,7 @@ def present(frame: Frame) -> Roofline:
     return Roofline(tok_s, min(1.0, read / peak))
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(msgspec.Struct, frozen=True):
     """What the bound of a test rests on."""
 
     shape: Shape

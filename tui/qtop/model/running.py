@@ -4,7 +4,8 @@ limit itself is not told."""
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading
 
@@ -16,8 +17,7 @@ GAP_S = 5.0
 """Scrapes further apart than this do not belong together."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunningView:
+class RunningView(msgspec.Struct, frozen=True):
     """The scrapes of the last six seconds."""
 
     seconds: float

@@ -7,15 +7,18 @@ worked out once for a layout and kept, so that a tick reads only the series that
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import inf
 from operator import itemgetter, sub
+from typing import Any, TypeVar
+
+import msgspec
 
 from qtop.sample import NOT_YET, Absent, Reading, Why
 from qtop.sample.series import split_series
 
+T = TypeVar("T")
 Match = tuple[tuple[str, str], ...]
 """Labels and the values they must have; () for all series of a name."""
 
@@ -26,8 +29,7 @@ def base_name(key: str) -> str:
     return key.partition("{")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(msgspec.Struct, frozen=True):
     """Labels by which an engine writes the same figure once for each of its processes (tensor-parallel ranks)."""
 
     engine: str
@@ -41,15 +43,24 @@ class Layout:
 
     def __init__(self, keys: Iterable[str]) -> None:
         named: dict[str, list[str]] = {}
-        for key in keys:
+        self.order = list(keys)
+        for key in self.order:
             named.setdefault(base_name(key), []).append(key)
-        self.keys = frozenset(key for group in named.values() for key in group)
+        self.keys = frozenset(self.order)
         self.by_name = {name: tuple(group) for name, group in named.items()}
         self._matched: dict[tuple[str, Match], tuple[str, ...]] = {}
         self._grouped: dict[tuple[str, str, Match], dict[str, tuple[str, ...]]] = {}
         self._copied: dict[tuple[str, Copies, Match], dict[str, tuple[tuple[str, ...], ...]]] = {}
         self._buckets: dict[tuple[str, Match, Copies | None], Buckets] = {}
         self._first: dict[tuple[tuple[str, ...], Match], tuple[str, tuple[str, ...]] | None] = {}
+        self._made: dict[int, tuple[object, Any]] = {}
+
+    def once(self, owner: object, make: Callable[[Layout], T]) -> T:
+        """What ``make`` gives for this layout, made the first time that ``owner`` asks: how to read a figure of it."""
+        held = self._made.get(id(owner))
+        if held is None:
+            held = self._made[id(owner)] = (owner, make(self))  # the owner is kept, so that its id stays its own
+        return held[1]
 
     def first(self, names: tuple[str, ...], match: Match = ()) -> tuple[str, tuple[str, ...]] | None:
         """The first of these names that is there (a metric and its former names), with its keys."""
@@ -113,6 +124,34 @@ class Layout:
         return found
 
 
+def adding(keys: tuple[str, ...]) -> Callable[[Mapping[str, float]], float]:
+    """What adds up these series of a scrape."""
+    if len(keys) == 1:
+        return itemgetter(keys[0])
+
+    def add(series: Mapping[str, float]) -> float:
+        total = 0.0
+        for key in keys:
+            total += series[key]
+        return total
+
+    return add
+
+
+def growing(layout: Layout, names: tuple[str, ...], match: Match = ()) -> Growth:
+    """What tells how much the first of these counters that is there grew, up to a scrape of this layout."""
+    found = layout.first(names, match)
+    if found is None:
+        return lambda old, new: increase(old.total(*names, match=match), new.total(*names, match=match))
+    add = adding(found[1])
+
+    def grown(old: Totals, new: Totals) -> Reading[float]:
+        before = add(old.series) if old.layout is layout else old.total(*names, match=match)
+        return increase(before, add(new.series))
+
+    return grown
+
+
 class Buckets:
     """The buckets of one histogram: for each set of labels besides ``le`` its bounds and keys, ascending. Sets of
     labels are the engines or ranks that count together."""
@@ -169,12 +208,17 @@ _layouts: deque[Layout] = deque(maxlen=LAYOUTS)
 
 def layout_of(series: Mapping[str, float]) -> Layout:
     """The layout of these series, remembered for the latest few."""
+    order = list(series)
     for known in tuple(_layouts):  # a copy, because another thread may add to it
-        if known.keys == series.keys():
+        if known.order == order or known.keys == series.keys():  # nearly always in the same order: told much sooner
             return known
     layout = Layout(series)
     _layouts.append(layout)
     return layout
+
+
+Growth = Callable[["Totals", "Totals"], Reading[float]]
+"""Increase between two scrapes."""
 
 
 class Totals:
@@ -254,7 +298,11 @@ ANEW = Absent(Why.NOT_YET, "the counter began anew")
 
 def rate(old: Reading[float], new: Reading[float], seconds: float) -> Reading[float]:
     """Increase a second."""
-    grown = increase(old, new)
+    return per_second(increase(old, new), seconds)
+
+
+def per_second(grown: Reading[float], seconds: float) -> Reading[float]:
+    """An increase over so many seconds, a second."""
     if isinstance(grown, Absent):
         return grown
     return grown / seconds if seconds > 0 else NOT_YET

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
-from qtop.sample import NOT_YET, Absent, Reading
+import msgspec
+
+from qtop.sample import Absent, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class RankView:
+class RankView(msgspec.Struct, frozen=True):
     """One of several engines behind one address (data-parallel ranks; the models of a Triton), over the last tick."""
 
     label: str
@@ -21,8 +22,7 @@ class RankView:
     steps_s: Reading[float]
 
 
-@dataclass(frozen=True, slots=True)
-class LoraView:
+class LoraView(msgspec.Struct, frozen=True):
     """LoRA adapters; ``max`` is how many fit a batch, ``used`` how many slots hold one."""
 
     running: tuple[str, ...] | Absent
@@ -31,8 +31,7 @@ class LoraView:
     used: Reading[float]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelView:
+class ModelView(msgspec.Struct, frozen=True):
     """A model in memory (Ollama): bytes in all, bytes of them on GPUs, tokens of context."""
 
     name: str
@@ -43,8 +42,7 @@ class ModelView:
     """Unix time at which it is unloaded; absent where it stays."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
+class Quantile(msgspec.Struct, frozen=True):
     """A percentile as far as a histogram tells it, ms. The truth lies in ``low_ms`` < x ≤ ``high_ms``."""
 
     value_ms: float
@@ -56,8 +54,7 @@ class Quantile:
     """Infinite above the last bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(msgspec.Struct, frozen=True):
     """One latency over the window; a percentile p needs 1/(1−p) observations."""
 
     source: str
@@ -70,17 +67,46 @@ class Latency:
     p99: Reading[Quantile]
 
 
-@dataclass(frozen=True, slots=True)
 class LatencyView:
-    """Latencies over the last ``seconds``, by the server's own histograms.
+    """Latencies over the last ``seconds``, by the server's own histograms, each worked out when it is first asked for.
 
     ``queue``, ``prefill``, ``decode`` and ``e2e`` are counted when a request ends, ``ttft`` and ``itl`` as tokens come.
     """
 
-    seconds: float
-    queue: Latency | Absent = NOT_YET
-    prefill: Latency | Absent = NOT_YET
-    decode: Latency | Absent = NOT_YET
-    ttft: Latency | Absent = NOT_YET
-    itl: Latency | Absent = NOT_YET
-    e2e: Latency | Absent = NOT_YET
+    NAMES: ClassVar = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
+
+    queue: Latency | Absent
+    prefill: Latency | Absent
+    decode: Latency | Absent
+    ttft: Latency | Absent
+    itl: Latency | Absent
+    e2e: Latency | Absent
+
+    def __init__(self, seconds: float, find: Callable[[str], Latency | Absent]) -> None:
+        self.seconds = seconds
+        self._find = find
+
+    def __getattr__(self, name: str) -> Latency | Absent:
+        if name not in self.NAMES:
+            raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+        found = self.__dict__[name] = self._find(name)
+        return found
+
+    def figures(self) -> dict[str, Latency | Absent]:
+        """All by name."""
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def settled(self) -> LatencyView:
+        """The same with all of them worked out, so that it holds on to no scrape."""
+        return LatencyView(self.seconds, self.figures().__getitem__)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LatencyView):
+            return NotImplemented
+        return self.seconds == other.seconds and self.figures() == other.figures()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={figure!r}" for name, figure in self.figures().items())
+        return f"LatencyView(seconds={self.seconds!r}, {told})"

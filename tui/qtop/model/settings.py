@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import msgspec
@@ -53,12 +52,11 @@ _SCALES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**
 _BOOL = {"true": "on", "yes": "on", "false": "off", "no": "off", "null": "none", "none": "none", "": "none"}
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsView:
+class SettingsView(msgspec.Struct, frozen=True):
     """The settings in force, by group, each in its place; ``missing``: sources and settings that could not be had."""
 
     groups: dict[str, tuple[Setting, ...]]
-    missing: dict[str, Absent] = field(default_factory=dict)
+    missing: dict[str, Absent] = {}
 
     def get(self, name: str) -> Setting | None:
         """The setting of this name, None where nothing tells it."""

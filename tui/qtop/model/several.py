@@ -8,7 +8,7 @@ are of requests and tokens, and hold.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from qtop.model.cpu import SchedView
 from qtop.model.frame import EngineView, Frame
@@ -20,7 +20,7 @@ _OF_STEPS = ("steps_s", "tokens_step")
 
 def how_many(sched: SchedView | Absent, settings: SettingsView | Absent) -> int:
     """API servers of a vLLM, by its processes and by its settings, whichever tell of more; 1 where neither does."""
-    seen = 0 if isinstance(sched, Absent) else sum(1 for one in sched.threads if one.role == "api")
+    seen = 0 if isinstance(sched, Absent) else [one.role for one in sched.threads].count("api")
     told = None if isinstance(settings, Absent) else settings.number("api_server_count")
     return max(1, seen, int(told or 0))
 

@@ -49,8 +49,10 @@ def thread_views(
             was = missing.get(thread.tid)
         if was is None or thread.run_ns < was.run_ns or thread.wait_ns < was.wait_ns:
             continue
-        view = _moved(thread, was, names, seconds)
-        (views if view.run or view.wait or view.slices else still).append(view)
+        if thread.run_ns != was.run_ns or thread.wait_ns != was.wait_ns or thread.slices != was.slices:
+            views.append(_moved(thread, was, names, seconds))
+        else:
+            still.append(_idle(thread, names))
     return views, still
 
 
@@ -74,13 +76,18 @@ def _idle_row(old: tuple[ThreadSample, ...], new: tuple[ThreadSample, ...], name
     if known is not None and known[0] is old:
         row = known[1].copy()
         for place in compress(range(len(new)), map(is_not, old, new)):
-            row[place] = _idle(new[place], names)
+            was, now = old[place], new[place]
+            if was.processor != now.processor or was.tid != now.tid or _settled(was) != _settled(now):
+                row[place] = _idle(now, names)
     else:
         row = [_idle(thread, names) for thread in new]
     if len(_idle_rows) >= _ROWS:
         _idle_rows.clear()
     _idle_rows[names] = (new, row)
     return row
+
+
+_settled = attrgetter("comm", "allowed")
 
 
 def _idle(thread: ThreadSample, names: Names) -> ThreadView:
@@ -96,8 +103,6 @@ def _idle_view(tid: int, comm: str, allowed: str, processor: int, names: Names) 
 
 def _moved(thread: ThreadSample, was: ThreadSample, names: Names, seconds: float) -> ThreadView:
     """A thread between two readings of it."""
-    if (thread.run_ns, thread.wait_ns, thread.slices) == (was.run_ns, was.wait_ns, was.slices):
-        return _idle(thread, names)
     pid, process_role, rank, title = names
     span = seconds * 1e9
     return ThreadView(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 Version = tuple[int, int, int]
 
@@ -19,8 +20,7 @@ NEWEST: Version = (0, 33, 0)
 GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Default:
+class Default(msgspec.Struct, frozen=True):
     """A value from version ``since`` to before ``until``."""
 
     name: str
@@ -120,8 +120,7 @@ def of_cpu_build(found: Mapping[str, Default], version: Version) -> dict[str, De
     return kept | {name: one for name, one in differing.items() if version >= one.since}
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """What decides the batch: the device's memory in bytes and its name. ``memory`` 0: not a GPU but the CPU build."""
 
     memory: int

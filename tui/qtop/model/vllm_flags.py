@@ -8,9 +8,10 @@ else passes as known.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+
+import msgspec
 
 from qtop.model.vllm_defaults import RETIRED, Version, version_of
 from qtop.sample import Setting
@@ -21,8 +22,7 @@ ONLINE = "or use --quantization fp8"
 _LEFT_OUT = "leave it out"
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """A flag, as it is written, that this version does not take or does not use."""
 
     flag: str

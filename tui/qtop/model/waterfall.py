@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from qtop.model.engines import TABLES, llamacpp, triton
-from qtop.model.engines.table import Scrapes, Stages, gain, mean
+from qtop.model.engines.scrapes import Scrapes, Told
+from qtop.model.engines.table import Stages, gain
 from qtop.model.frame import Stage, Waterfall
 from qtop.model.quantiles import WINDOW_S
-from qtop.model.series import totals_of
+from qtop.model.series import Growth, Layout, Totals, growing, totals_of
 from qtop.sample import Absent, ClientSample, EngineSample, Reading, Why
 
 FEWEST = 5
@@ -43,9 +48,29 @@ def waterfall(engine: str, old: EngineSample, new: EngineSample) -> Waterfall | 
     return _by_table(table.stages, table.title, old, new)
 
 
+class _Plan(msgspec.Struct, frozen=True):
+    """How to read the stages from scrapes of one layout."""
+
+    parts: tuple[tuple[str, Callable[[Totals, Totals], Told]], ...]
+    tokens: Callable[[Totals, Totals], Told] | None
+    finished: Growth
+    first_tokens: Growth
+
+    @classmethod
+    def of(cls, spec: Stages, layout: Layout) -> _Plan:
+        """For this layout."""
+        return cls(
+            parts=tuple((name, one.between(layout)) for name, one in spec.parts.items()),
+            tokens=None if spec.tokens is None else spec.tokens.between(layout),
+            finished=growing(layout, spec.finished),
+            first_tokens=growing(layout, spec.first_tokens),
+        )
+
+
 def _by_table(spec: Stages, title: str, old: EngineSample, new: EngineSample) -> Waterfall:
     before, now = totals_of(old.series), totals_of(new.series)
-    means = {name: mean(before, now, one) for name, one in spec.parts.items()}
+    plan = now.layout.once(spec, lambda layout: _Plan.of(spec, layout))
+    means = {name: mean(before, now) for name, mean in plan.parts}
     for name, (whole, *less) in spec.differences.items():
         means[name] = _less(means, whole, tuple(less))
     for name, parts in spec.sums.items():
@@ -57,7 +82,7 @@ def _by_table(spec: Stages, title: str, old: EngineSample, new: EngineSample) ->
         for name in spec.order
     )
     seconds = new.at - old.at
-    finished, begun = gain(before, now, spec.finished), gain(before, now, spec.first_tokens)
+    finished, begun = plan.finished(before, now), plan.first_tokens(before, now)
     why = _doubt(seconds, finished, begun)
     absent = Absent(Why.UNSUPPORTED, f"{title} does not tell")
     return Waterfall(
@@ -66,7 +91,7 @@ def _by_table(spec: Stages, title: str, old: EngineSample, new: EngineSample) ->
         stages=(CLIENT, *stages),
         ttft_ms=means["ttft"][0] if "ttft" in means else absent,
         itl_ms=means["itl"][0] if "itl" in means else absent,
-        tokens=mean(before, now, spec.tokens)[0] if spec.tokens is not None else absent,
+        tokens=absent if plan.tokens is None else plan.tokens(before, now)[0],
         first_tokens=begun,
         trusted=not why,
         why=why,

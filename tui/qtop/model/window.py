@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import sqrt
+
+import msgspec
 
 from qtop.model.cpu import SchedView
 from qtop.model.frame import EngineView, Frame, UtilView
@@ -19,8 +20,7 @@ COVERED = 0.75
 GAP_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Tick:
+class _Tick(msgspec.Struct, frozen=True):
     at: float
     util: dict[int, int]
     """By GPU, %."""

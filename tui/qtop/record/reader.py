@@ -47,7 +47,7 @@ class Recording:
         self._marks: list[Mark] = []
         self._indexed = 0
         self.header: Header = self._read_header()
-        if not allow_empty and not self.index:
+        if not allow_empty and next(self._new_marks(), None) is None:
             raise QtopError(f"{path} is empty: it holds no sample")
 
     @property
@@ -58,19 +58,8 @@ class Recording:
     @property
     def index(self) -> tuple[Mark, ...]:
         """The members that hold samples, in file order; a look at the file finds those added since the last look."""
-        with self._open() as file:
-            offset = (
-                find_member(file, self._indexed) if self._indexed else 0
-            )  # another gzip may have rewritten the first
-            while offset is not None:
-                t = self._first_time(file, offset)
-                following = find_member(file, offset + 1)
-                if t is not None:
-                    self._marks.append(Mark(offset, t))
-                elif following is None:
-                    break  # may still be growing: look again next time
-                self._indexed = offset + 1
-                offset = following
+        for _ in self._new_marks():
+            pass
         return tuple(self._marks)
 
     @property
@@ -125,6 +114,23 @@ class Recording:
             held = sample
         if held is not None:
             yield held
+
+    def _new_marks(self) -> Iterator[Mark]:
+        """The members that no look has found before, as they are found; the next look goes on from there."""
+        with self._open() as file:
+            offset = (
+                find_member(file, self._indexed) if self._indexed else 0
+            )  # another gzip may have rewritten the first
+            while offset is not None:
+                t = self._first_time(file, offset)
+                following = find_member(file, offset + 1)
+                if t is None and following is None:
+                    return  # may still be growing: look again next time
+                self._indexed = offset + 1
+                if t is not None:
+                    self._marks.append(Mark(offset, t))
+                    yield self._marks[-1]
+                offset = following
 
     def _samples(self, start: int) -> Iterator[Sample]:
         for record in self._records(start, events=False):

@@ -7,11 +7,13 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.rule import Severity, State
 from qtop.diagnose.whole import Whole
 from qtop.model.frame import Frame
+from qtop.model.serving import LatencyView
 from qtop.model.settings import SettingsView
 from qtop.record.redact import redact_sample_server, redact_settings
 from qtop.sample import Absent, ServerInfo
@@ -31,6 +33,8 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, LatencyView):
+        return {"seconds": plain(value.seconds), **plain(value.figures())}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -105,11 +109,11 @@ def settings_document(settings: SettingsView | Absent) -> dict[str, Any]:
 def snapshot_document(source: str, frame: Frame, verdict: Verdict, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """What ``qtop snapshot --json`` prints: one frame, derived, without secrets."""
     if isinstance(frame.server, ServerInfo):
-        frame = dataclasses.replace(frame, server=redact_sample_server(frame.server))
+        frame = replace(frame, server=redact_sample_server(frame.server))
     if frame.launch is not None:
         info = redact_sample_server(frame.launch.info)
         assert isinstance(info, ServerInfo)
-        frame = dataclasses.replace(frame, launch=dataclasses.replace(frame.launch, info=info))
+        frame = replace(frame, launch=replace(frame.launch, info=info))
     body = plain(frame)
     del body["server_before"]  # for rules only: while it is there it is the server, and is above
     if isinstance(frame.server, ServerInfo):  # what was read is in "settings", weighed

@@ -36,7 +36,7 @@ class Absent(msgspec.Struct, frozen=True, tag="absent"):
     detail: str = ""
 
     def __str__(self) -> str:
-        return self.detail or self.why.value.replace("_", " ")
+        return self.detail or self.why.replace("_", " ")
 
     def __bool__(self) -> bool:
         raise TypeError("an absent reading has no truth value; test with isinstance(…, Absent)")

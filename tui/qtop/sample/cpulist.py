@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 
+@lru_cache(maxsize=1024)  # the same few masks, asked for every tick
 def parse(text: str) -> frozenset[int]:
     """The CPUs of a kernel list; ValueError on anything else. The empty list is the empty set."""
     cpus: set[int] = set()

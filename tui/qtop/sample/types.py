@@ -15,7 +15,7 @@ from qtop.sample.settings import Setting
 from qtop.sample.topology import Clocks, Topology, VmStat
 
 
-class CpuTimes(msgspec.Struct, frozen=True, array_like=True):
+class CpuTimes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One ``cpu`` line of /proc/stat, in clock ticks since boot (guest time is inside user, as the kernel has it)."""
 
     user: int
@@ -35,7 +35,7 @@ class Pressure(msgspec.Struct, frozen=True, tag="psi"):
     full_us: int
 
 
-class TaskSample(msgspec.Struct, frozen=True, array_like=True):
+class TaskSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A process that is not the server's, as a possible competitor for its CPUs."""
 
     pid: int
@@ -76,7 +76,7 @@ class HostSample(msgspec.Struct, frozen=True, omit_defaults=True, tag="host"):
     clocks: Clocks | Absent = NOT_RECORDED
 
 
-class ThreadSample(msgspec.Struct, frozen=True, array_like=True):
+class ThreadSample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One thread: /proc/PID/task/TID/schedstat, nanoseconds since it started."""
 
     tid: int

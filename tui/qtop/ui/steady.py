@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import fmean
+
+from msgspec.structs import replace
 
 from qtop.model.frame import Frame, HostView, OwnView, SchedView, WakeupView
 from qtop.model.history import History

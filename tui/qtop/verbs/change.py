@@ -24,7 +24,8 @@ from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError, Refused
 from qtop.report.documents import SCHEMA
 from qtop.sample import Absent, Why
 from qtop.session import Session, require_latest
-from qtop.verbs.live import live_session, orderly_signals, print_json
+from qtop.verbs.live import live_session, orderly_signals
+from qtop.verbs.terminal import print_json
 
 SETTLE_S = 8.0
 

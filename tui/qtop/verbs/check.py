@@ -23,8 +23,8 @@ from qtop.report.probe_text import summary_lines, window_lines
 from qtop.sample import Absent
 from qtop.session import Session, require_latest
 from qtop.units import NONE, number
-from qtop.verbs.live import live_session, print_json
-from qtop.verbs.terminal import say
+from qtop.verbs.live import live_session
+from qtop.verbs.terminal import print_json, say
 from qtop.verbs.testing import Outcome, request_of, run_test
 
 FEWEST = 20

@@ -19,7 +19,8 @@ from qtop.probe.timing import ProbeResult
 from qtop.report.documents import SCHEMA, finding_document, plain, verdict_document
 from qtop.sample import ServerInfo
 from qtop.session import Session, require_latest
-from qtop.verbs.live import live_session, orderly_signals, print_json
+from qtop.verbs.live import live_session, orderly_signals
+from qtop.verbs.terminal import print_json
 
 
 def demo(args: argparse.Namespace, settings: Settings) -> int:

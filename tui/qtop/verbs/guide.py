@@ -15,9 +15,9 @@ from qtop.guide.registry import BY_ID, check_all
 from qtop.model.frame import Frame
 from qtop.report.guide import claim_page, guide_document, guide_text
 from qtop.session import require_latest
-from qtop.verbs.live import live_session, print_json
+from qtop.verbs.live import live_session
 from qtop.verbs.look import whole_of
-from qtop.verbs.terminal import is_plain
+from qtop.verbs.terminal import is_plain, print_json
 
 WIDEST = 100
 """Columns of an entry at most."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from qtop.config import Settings, read_key
 from qtop.errors import QtopError, Unreachable
 from qtop.session import Session
 from qtop.source.attach import Attachment, Target
 from qtop.source.live import LiveSource, Roots
-from qtop.verbs.terminal import is_plain, say
+from qtop.verbs.terminal import say
 
 ONCE_S = 1.0
 """Interval at most of a verb that needs a few readings and ends: who set a minute for a dashboard does not want to wait
@@ -137,11 +134,3 @@ def orderly_signals() -> Iterator[Signals]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on standard output."""
-    indent = 2 if sys.stdout.isatty() else None
-    json.dump(document, sys.stdout, ensure_ascii=is_plain(), indent=indent)
-    sys.stdout.write("\n")
-    sys.stdout.flush()

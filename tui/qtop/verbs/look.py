@@ -1,4 +1,7 @@
-"""The verbs that look and change nothing: snapshot, doctor, rules."""
+"""The verbs that look and change nothing: snapshot, doctor, rules.
+
+What a recording says is said without the imports that a live session needs: they take longer than most recordings.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,18 @@ from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
 from qtop.report.documents import doctor_document, snapshot_document, whole_document, worst_exit
 from qtop.report.text import findings_text
 from qtop.sample import Absent
-from qtop.session import Snapshot, require_latest
-from qtop.verbs.live import live_session, print_json
-from qtop.verbs.terminal import is_plain, say
+from qtop.verbs.terminal import is_plain, print_json, say
 
 
 def whole_of(path: str) -> Whole:
     """A recording diagnosed from end to end; says on standard error what of it could not be read."""
+    from qtop.record.ahead import ahead
     from qtop.record.reader import Recording
+    from qtop.startup import settle
 
+    settle()
     recording = Recording(Path(path))
-    whole = diagnose_all(recording.samples())
+    whole = diagnose_all(ahead(recording.samples()))
     if whole is None:
         raise QtopError(f"{path} holds no samples")
     if recording.skipped:
@@ -37,6 +41,9 @@ def snapshot(args: argparse.Namespace, settings: Settings) -> int:
         whole = whole_of(args.source)
         print_json(snapshot_document("recording", whole.frame, whole.verdict, whole.findings))
         return EXIT_OK
+    from qtop.session import require_latest
+    from qtop.verbs.live import live_session
+
     with live_session(args, settings, need_server=False) as session:
         first = require_latest(session)
         # Rates need two readings of everything, the first of which may only now have begun.
@@ -57,9 +64,12 @@ def doctor(args: argparse.Namespace, settings: Settings) -> int:
             scope = f"{whole.samples} samples, {whole.seconds:.0f} s"
             print(findings_text(whole.verdict, whole.findings, whole.end, scope, is_plain()))
         return worst_exit(whole.findings)
+    from qtop.session import require_latest
+    from qtop.verbs.live import live_session
+
     at_most = min(60.0, max(0.1, args.seconds / 8))  # a rule wants several readings
     with live_session(args, settings, need_server=False, at_most=at_most) as session:
-        begin: Snapshot = require_latest(session)
+        begin = require_latest(session)
         latest, deadline = begin, time.monotonic() + args.seconds
         while (left := deadline - time.monotonic()) > 0:
             latest = session.wait(latest.seq, min(left, 2.0)) or latest

@@ -13,8 +13,7 @@ from qtop.model.memory import memory_view
 from qtop.report.documents import SCHEMA, plain
 from qtop.sample import Absent
 from qtop.units import percent, size
-from qtop.verbs.live import print_json
-from qtop.verbs.terminal import say
+from qtop.verbs.terminal import print_json, say
 
 
 def planned_text(planned: Plan) -> str:

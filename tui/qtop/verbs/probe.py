@@ -13,8 +13,8 @@ from qtop.report.figures import probe_line
 from qtop.report.probe_documents import probe_csv, probe_document
 from qtop.report.probe_text import summary_lines, window_lines
 from qtop.session import require_latest
-from qtop.verbs.live import live_session, print_json
-from qtop.verbs.terminal import say
+from qtop.verbs.live import live_session
+from qtop.verbs.terminal import print_json, say
 from qtop.verbs.testing import Outcome, request_of, run_test
 
 _LIMITS = {"ttft": "ttft_ms", "tpot": "tpot_ms", "e2e": "e2e_ms", "e2el": "e2e_ms"}

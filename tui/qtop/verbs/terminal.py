@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from qtop.locales import wants_ascii
 
@@ -57,6 +59,14 @@ def is_plain() -> bool:
     except (UnicodeError, LookupError):
         return True
     return False
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on standard output."""
+    indent = 2 if sys.stdout.isatty() else None
+    json.dump(document, sys.stdout, ensure_ascii=is_plain(), indent=indent)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import GIB, MIB, gpus_of
@@ -20,8 +20,7 @@ SPARE = 0.6 * GIB
 CPU_BUILD = NotApplicable("the CPU build uses no GPU memory")
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(msgspec.Struct, frozen=True):
     gpu: int
     total: float
     share: float

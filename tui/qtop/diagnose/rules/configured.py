@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from qtop.diagnose.rule import CannotTell, NotApplicable
 from qtop.diagnose.rules.common import gpus_of
@@ -59,8 +60,7 @@ held: Memo[SettingsView, Held] = Memo(Held)
 """Asked by every rule of every frame: the view is the same for hours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """A vLLM server and how it stands."""
 
     info: ServerInfo

@@ -3,13 +3,12 @@ older table): how bad, what it means, what to do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from qtop.diagnose.rule import Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(msgspec.Struct, frozen=True):
     """One code."""
 
     severity: Severity

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtop.model.engines import llamacpp, ollama, sglang, tgi, triton, trtllm, vllm
-from qtop.model.engines.table import EngineTable, Scrapes
+from qtop.model.engines.scrapes import ReadOne, Scrapes, always, read
+from qtop.model.engines.table import EngineTable
 from qtop.model.frame import EngineView
 from qtop.model.quantiles import WINDOW_S, latency
-from qtop.model.series import totals_of
+from qtop.model.series import Layout, totals_of
 from qtop.model.serving import Latency, LatencyView, RankView
 from qtop.sample import Absent, EngineSample, Why
 
@@ -22,9 +23,8 @@ TABLES: Mapping[str, EngineTable] = {
 """By ``ServerInfo.engine``."""
 TOKEN_COUNTERS = tuple(name for table in TABLES.values() for name in table.token_counters)
 
-_FIELDS = tuple(name for name in EngineView.__dataclass_fields__ if name not in ("scrape_ms", "engines", "sources"))
-_RANK_FIELDS = ("running", "waiting", "kv_use", "gen_tok_s", "steps_s")
-_LATENCIES = ("queue", "prefill", "decode", "ttft", "itl", "e2e")
+_FIELDS = tuple(name for name in EngineView.__struct_fields__ if name not in ("scrape_ms", "engines", "sources"))
+_RANK_FIELDS = RankView.__struct_fields__[1:]
 _UNKNOWN = Absent(Why.UNSUPPORTED, "qtop knows no metrics of this server")
 
 
@@ -44,7 +44,7 @@ def engine_view(
             if spec is None:
                 values[name] = table.not_told(name)
                 continue
-            values[name], source = spec.read(scrapes)
+            values[name], source = read(spec, scrapes)
             if source:
                 sources[name] = source
         ranks = _ranks(table, scrapes)
@@ -53,21 +53,27 @@ def engine_view(
 
 def _ranks(table: EngineTable, scrapes: Scrapes) -> tuple[RankView, ...]:
     """Each engine by itself; none where the series carry no label for it."""
-    label = table.rank_label
-    if not label:
+    if not table.rank_label:
         return ()
-    found = {value for spec in table.ranks.values() for value in spec.values(scrapes, label)} - {""}
-    absent = Absent(Why.UNSUPPORTED, f"{table.title} does not tell it for each")
-    return tuple(
-        RankView(
-            label=value,
-            **{
-                name: spec.at(scrapes, label, value) if (spec := table.ranks.get(name)) is not None else absent
+    each = scrapes.now.layout.once(table, lambda layout: _plan_ranks(table, layout))
+    return tuple([RankView(value, *[get(scrapes) for get in fields]) for value, fields in each])
+
+
+def _plan_ranks(table: EngineTable, layout: Layout) -> list[tuple[str, list[ReadOne]]]:
+    """How to read each engine's ``_RANK_FIELDS``, by the value of its label."""
+    label = table.rank_label
+    found = {value for spec in table.ranks.values() for value in spec.values(layout, label)} - {""}
+    absent = always(Absent(Why.UNSUPPORTED, f"{table.title} does not tell it for each"))
+    return [
+        (
+            value,
+            [
+                spec.plan_one(layout, label, value) if (spec := table.ranks.get(name)) is not None else absent
                 for name in _RANK_FIELDS
-            },
+            ],
         )
         for value in sorted(found, key=lambda value: (len(value), value))
-    )
+    ]
 
 
 def latency_view(engine: str, first: EngineSample, new: EngineSample) -> LatencyView | Absent:
@@ -80,11 +86,12 @@ def latency_view(engine: str, first: EngineSample, new: EngineSample) -> Latency
         return Absent(Why.UNSUPPORTED, f"{table.title} has no histogram of latencies")
     if seconds < WINDOW_S:
         return Absent(Why.NOT_YET, f"needs {WINDOW_S:.0f} s of metrics, there are {seconds:.0f} s")
-    old, now = totals_of(first.series), totals_of(new.series)
-    found: dict[str, Latency | Absent] = {}
-    for name in _LATENCIES:
+    old, now = first.series, new.series
+
+    def find(name: str) -> Latency | Absent:
         spec = table.latencies.get(name)
-        found[name] = (
-            table.not_told(name) if spec is None else latency(old, now, spec.names, spec.scale, spec.match, spec.copies)
-        )
-    return LatencyView(seconds=seconds, **found)
+        if spec is None:
+            return table.not_told(name)
+        return latency(totals_of(old), totals_of(now), spec.names, spec.scale, spec.match, spec.copies)
+
+    return LatencyView(seconds, find)

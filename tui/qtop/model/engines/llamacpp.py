@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Scrapes, Share, gain
+from qtop.model.engines.scrapes import Scrapes, read
+from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Share, gain
 from qtop.model.series import rate, ratio
 from qtop.sample import NOT_YET, Absent, EngineSample, Reading, SlotSample, Why
 
@@ -56,10 +57,13 @@ def _generated(scrapes: Scrapes) -> Reading[float]:
     return tokens / scrapes.seconds
 
 
+_STEPS = Rate(("llamacpp:n_decode_total",))
+
+
 def _tokens_step(scrapes: Scrapes) -> Reading[float]:
     """Output tokens over decode calls of the tick."""
     tokens = _generated(scrapes)
-    steps, _ = Rate(("llamacpp:n_decode_total",)).read(scrapes)
+    steps, _ = read(_STEPS, scrapes)
     return ratio(tokens, steps, "no step in the tick")
 
 
@@ -84,7 +88,7 @@ TABLE = EngineTable(
         "prefix_queries": Computed(_queries, f"increase of {_READ[0]} + {_CACHED[0]}"),
         "gen_tok_s": Computed(_generated, "/slots: n_decoded (llamacpp:tokens_predicted_total where they are off)"),
         "prompt_tok_s": Rate(("llamacpp:prompt_tokens_total",)),
-        "steps_s": Rate(("llamacpp:n_decode_total",)),
+        "steps_s": _STEPS,
         "tokens_step": Computed(_tokens_step, "output tokens / llamacpp:n_decode_total"),
         "itl_ms": Computed(itl_ms, "llamacpp:tokens_predicted_seconds_total / llamacpp:tokens_predicted_total"),
         "spec_accept": Share(

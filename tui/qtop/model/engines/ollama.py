@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtop.model.engines.table import Computed, EngineTable, Scrapes
+from qtop.model.engines.scrapes import Scrapes
+from qtop.model.engines.table import Computed, EngineTable
 from qtop.model.serving import ModelView
 from qtop.sample import Absent, Why
 

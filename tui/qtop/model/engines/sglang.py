@@ -5,18 +5,8 @@ tokenizer's carry the model only.
 
 from __future__ import annotations
 
-from qtop.model.engines.table import (
-    Computed,
-    EngineTable,
-    Gain,
-    Histogram,
-    Level,
-    Mean,
-    Rate,
-    Scrapes,
-    Stages,
-    gain,
-)
+from qtop.model.engines.scrapes import Scrapes, read
+from qtop.model.engines.table import Computed, EngineTable, Gain, Histogram, Level, Mean, Rate, Stages, gain
 from qtop.model.series import Copies, ratio
 from qtop.model.serving import LoraView
 from qtop.sample import Absent, Reading, Why
@@ -35,18 +25,20 @@ _KV_USE = Level(_s("token_usage", "full_token_usage"), pick="max")
 _ITL = _s("inter_token_latency_seconds", "time_per_output_token_seconds")
 
 
+_QUEUES = {
+    "capacity": _WAITING,
+    "grammar": Level(_s("num_grammar_queue_reqs"), copies=_COPIES),
+    "prefill bootstrap": Level(_s("num_prefill_bootstrap_queue_reqs"), copies=_COPIES),
+    "decode preallocation": Level(_s("num_decode_prealloc_queue_reqs"), copies=_COPIES),
+    "decode transfer": Level(_s("num_decode_transfer_queue_reqs"), copies=_COPIES),
+}
+"""Those that requests wait in: for capacity, for a grammar, and those of a split prefill and decode."""
+
+
 def _waiting_by_reason(scrapes: Scrapes) -> dict[str, float] | Absent:
-    """The queues that requests wait in: for capacity, for a grammar, and those of a split prefill and decode."""
-    queues = {
-        "capacity": "num_queue_reqs",
-        "grammar": "num_grammar_queue_reqs",
-        "prefill bootstrap": "num_prefill_bootstrap_queue_reqs",
-        "decode preallocation": "num_decode_prealloc_queue_reqs",
-        "decode transfer": "num_decode_transfer_queue_reqs",
-    }
     found: dict[str, float] = {}
-    for reason, name in queues.items():
-        level, _ = Level(_s(name), copies=_COPIES).read(scrapes)
+    for reason, queue in _QUEUES.items():
+        level, _ = read(queue, scrapes)
         if not isinstance(level, Absent):
             found[reason] = level
     return found or Absent(Why.UNSUPPORTED, "SGLang does not tell")

@@ -6,80 +6,40 @@ now, as a rate over the tick, as a mean of a histogram. It gives the reading and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from qtop.model.series import Copies, Match, Totals, increase, rate, ratio, totals_of
-from qtop.sample import NOT_YET, Absent, EngineSample, Reading, Why
+import msgspec
 
-Told = tuple[Any, str]
-"""A reading and its source ("" where it is absent)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scrapes:
-    """The scrapes that a view is made of: the last two, and the first of the window."""
-
-    old: EngineSample | None
-    new: EngineSample
-    before: Totals
-    now: Totals
-    begin: Totals
-    seconds: float
-    """Between the last two; 0 where there is but one."""
-
-    @classmethod
-    def of(cls, old: EngineSample | None, new: EngineSample, first: EngineSample | None = None) -> Scrapes:
-        """``first`` begins the window; without it the window is the tick."""
-        before = totals_of(old.series) if old is not None else Totals({})
-        return cls(
-            old=old,
-            new=new,
-            before=before,
-            now=totals_of(new.series),
-            begin=totals_of(first.series) if first is not None else before,
-            seconds=new.at - old.at if old is not None else 0.0,
-        )
+from qtop.model.engines.scrapes import (
+    NOT_FOR_EACH,
+    Ranked,
+    Read,
+    ReadOne,
+    Scrapes,
+    Spec,
+    Told,
+    always,
+    none_of,
+    spelled,
+    told,
+)
+from qtop.model.series import (
+    Copies,
+    Layout,
+    Match,
+    Totals,
+    adding,
+    growing,
+    increase,
+    per_second,
+    rate,
+    ratio,
+)
+from qtop.sample import NOT_YET, Absent, Reading, Why
 
 
-class Spec(Protocol):
-    """One way to read one figure."""
-
-    def read(self, scrapes: Scrapes) -> Told:
-        """The reading with its source."""
-
-
-class Ranked(Spec, Protocol):
-    """A figure that can be read for one engine by itself."""
-
-    def at(self, scrapes: Scrapes, label: str, value: str) -> Reading[float]:
-        """The reading of the series whose ``label`` has this value."""
-
-    def values(self, scrapes: Scrapes, label: str) -> Iterable[str]:
-        """The values that ``label`` has."""
-
-
-@lru_cache(maxsize=512)
-def _none(names: tuple[str, ...], absent: str) -> Told:
-    return Absent(Why.UNSUPPORTED, absent or f"the server has no {names[0]}"), ""
-
-
-def told(reading: Any, source: str) -> Told:
-    """Without a source where the reading is absent."""
-    return reading, "" if isinstance(reading, Absent) else source
-
-
-@lru_cache(maxsize=512)
-def spelled(name: str, match: Match) -> str:
-    """The name with the labels that were asked for."""
-    labels = ",".join(f'{label}="{value}"' for label, value in match)
-    return f"{name}{{{labels}}}" if labels else name
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     """A gauge now. ``pick`` is how several engines combine; where an engine writes ``copies`` the largest counts."""
 
     names: tuple[str, ...]
@@ -89,45 +49,59 @@ class Level:
     scale: float = 1.0
     absent: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """The sum or the largest."""
-        now = scrapes.now
-        name = now.first(self.names, self.match)
-        if name is None:
-            return _none(self.names, self.absent)
-        keys = now.layout.named(name, self.match)
+        found = layout.first(self.names, self.match)
+        if found is None:
+            return always(none_of(self.names, self.absent))
+        name, keys = found
         source = spelled(name, self.match)
         if len(keys) > 1:
             source = f"{'sum' if self.pick == 'sum' else 'largest'} of {source}"
         if self.copies and self.pick == "sum":
-            engines = now.layout.copies(name, self.copies, self.match).values()
-            value = sum(max(now.sum(copy) for copy in each) for each in engines)
+            value = self._once(layout.copies(name, self.copies, self.match).values())
         else:
-            value = self._combined(now, keys)
-        return value * self.scale, source
+            value = self._combined(keys)
+        return lambda scrapes: (value(scrapes.now.series), source)
 
-    def _combined(self, now: Totals, keys: tuple[str, ...]) -> float:
-        return now.sum(keys) if self.pick == "sum" else max(now.series[key] for key in keys)
+    def _combined(self, keys: tuple[str, ...]) -> Value:
+        scale = self.scale
+        if self.pick == "sum" or len(keys) == 1:
+            add = adding(keys)
+            return add if scale == 1.0 else lambda series: add(series) * scale
+        return lambda series: max(series[key] for key in keys) * scale
 
-    def at(self, scrapes: Scrapes, label: str, value: str) -> Reading[float]:
+    def _once(self, engines: Iterable[tuple[tuple[str, ...], ...]]) -> Value:
+        """The sum over engines, of each the largest copy."""
+        each = [[adding(copy) for copy in copies] for copies in engines]
+        return lambda series: sum(max(add(series) for add in copies) for copies in each) * self.scale
+
+    def plan_one(self, layout: Layout, label: str, value: str) -> ReadOne:
         """Of one engine."""
-        now = scrapes.now
-        name = now.first(self.names, self.match)
-        keys = now.layout.groups(name, label, self.match).get(value, ()) if name is not None else ()
-        if not keys:
-            return Absent(Why.UNSUPPORTED, "not told for each engine")
-        if name is not None and self.copies and self.pick == "sum":
-            return max(now.sum(copy) for copy in now.layout.copies(name, self.copies, self.match)[value]) * self.scale
-        return self._combined(now, keys) * self.scale
+        found = layout.first(self.names, self.match)
+        keys = layout.groups(found[0], label, self.match).get(value, ()) if found is not None else ()
+        if found is None or not keys:
+            return always(NOT_FOR_EACH)
+        if self.copies and self.pick == "sum":
+            get = self._once([layout.copies(found[0], self.copies, self.match)[value]])
+        else:
+            get = self._combined(keys)
+        return lambda scrapes: get(scrapes.now.series)
 
-    def values(self, scrapes: Scrapes, label: str) -> Iterable[str]:
+    def values(self, layout: Layout, label: str) -> Iterable[str]:
         """The engines there are."""
-        name = scrapes.now.first(self.names, self.match)
-        return () if name is None else scrapes.now.layout.groups(name, label, self.match)
+        return _label_values(layout, self.names, self.match, label)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+Value = Callable[[Mapping[str, float]], float]
+
+
+def _label_values(layout: Layout, names: tuple[str, ...], match: Match, label: str) -> Iterable[str]:
+    found = layout.first(names, match)
+    return () if found is None else layout.groups(found[0], label, match)
+
+
+class Rate(msgspec.Struct, frozen=True):
     """A counter's increase a second over the tick, all its series together; ``largest`` takes the series that grew
     most, ``least`` the one that grew least."""
 
@@ -139,62 +113,93 @@ class Rate:
     absent: str = ""
     note: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """Per second."""
-        now, before = scrapes.now, scrapes.before
-        name = now.first(self.names, self.match)
-        if name is None:
-            return _none(self.names, self.absent)
-        keys = now.layout.named(name, self.match)
-        rates = [self._rate(scrapes, (key,)) for key in keys] if self.pick != "sum" else []
-        known = [one for one in rates if not isinstance(one, Absent)]
-        found: Reading[float]
-        if self.copies:
-            found = self._once(scrapes, now.layout.copies(name, self.copies, self.match).values())
-        elif self.pick == "sum":
-            found = rate(before.total(*self.names, match=self.match), now.sum(keys), scrapes.seconds)
-        else:
-            found = (max(known) if self.pick == "largest" else min(known)) if known else NOT_YET
-        if isinstance(found, Absent):
-            return found, ""
+        found = layout.first(self.names, self.match)
+        if found is None:
+            return always(none_of(self.names, self.absent))
+        name, keys = found
         many = "" if len(keys) == 1 or self.pick == "sum" else f"{self.pick} "
-        return found * self.scale, f"{many}rate of {spelled(name, self.match)}{self.note}"
+        source = f"{many}rate of {spelled(name, self.match)}{self.note}"
+        get: ReadOne
+        if self.copies:
+            get = _rate_once(layout, layout.copies(name, self.copies, self.match).values())
+        elif self.pick == "sum":
+            grown = growing(layout, self.names, self.match)
+            get = lambda scrapes: per_second(grown(scrapes.before, scrapes.now), scrapes.seconds)  # noqa: E731
+        else:
+            get = _rate_of(max if self.pick == "largest" else min, [_rate(layout, (key,)) for key in keys])
+        scale = self.scale
 
-    def _once(self, scrapes: Scrapes, engines: Iterable[tuple[tuple[str, ...], ...]]) -> Reading[float]:
-        """The sum over engines, of each the copy that grew most."""
+        def read(scrapes: Scrapes) -> Told:
+            found = get(scrapes)
+            return (found, "") if isinstance(found, Absent) else (found * scale, source)
+
+        return read
+
+    def plan_one(self, layout: Layout, label: str, value: str) -> ReadOne:
+        """Of one engine."""
+        found = layout.first(self.names, self.match)
+        keys = layout.groups(found[0], label, self.match).get(value, ()) if found is not None else ()
+        if found is None or not keys:
+            return always(NOT_FOR_EACH)
+        if self.copies:
+            get = _rate_once(layout, [layout.copies(found[0], self.copies, self.match)[value]])
+        else:
+            get = _rate(layout, keys)
+        scale = self.scale
+
+        def read(scrapes: Scrapes) -> Reading[float]:
+            found = get(scrapes)
+            return found if isinstance(found, Absent) else found * scale
+
+        return read
+
+    def values(self, layout: Layout, label: str) -> Iterable[str]:
+        """The engines there are."""
+        return _label_values(layout, self.names, self.match, label)
+
+
+def _rate(layout: Layout, keys: tuple[str, ...]) -> ReadOne:
+    """Of exactly these series: not yet where one of them was not there before."""
+    add = adding(keys)
+
+    def read(scrapes: Scrapes) -> Reading[float]:
+        before = scrapes.before
+        if before.layout is not layout and any(key not in before.series for key in keys):
+            return NOT_YET
+        return rate(add(before.series), add(scrapes.now.series), scrapes.seconds)
+
+    return read
+
+
+def _rate_of(pick: Callable[[list[float]], float], rates: Sequence[ReadOne]) -> ReadOne:
+    """The largest or least of the rates that are there."""
+
+    def read(scrapes: Scrapes) -> Reading[float]:
+        known = [one for get in rates if not isinstance(one := get(scrapes), Absent)]
+        return pick(known) if known else NOT_YET
+
+    return read
+
+
+def _rate_once(layout: Layout, engines: Iterable[tuple[tuple[str, ...], ...]]) -> ReadOne:
+    """The sum over engines, of each the copy that grew most."""
+    each = [_rate_of(max, [_rate(layout, copy) for copy in copies]) for copies in engines]
+
+    def read(scrapes: Scrapes) -> Reading[float]:
         total = 0.0
-        for each in engines:
-            known = [one for copy in each if not isinstance(one := self._rate(scrapes, copy), Absent)]
-            if not known:
-                return NOT_YET
-            total += max(known)
+        for get in each:
+            most = get(scrapes)
+            if isinstance(most, Absent):
+                return most
+            total += most
         return total
 
-    def _rate(self, scrapes: Scrapes, keys: tuple[str, ...]) -> Reading[float]:
-        if any(key not in scrapes.before.series for key in keys):
-            return NOT_YET
-        return rate(scrapes.before.sum(keys), scrapes.now.sum(keys), scrapes.seconds)
-
-    def at(self, scrapes: Scrapes, label: str, value: str) -> Reading[float]:
-        """Of one engine."""
-        name = scrapes.now.first(self.names, self.match)
-        keys = scrapes.now.layout.groups(name, label, self.match).get(value, ()) if name is not None else ()
-        if name is None or not keys:
-            return Absent(Why.UNSUPPORTED, "not told for each engine")
-        if self.copies:
-            found = self._once(scrapes, [scrapes.now.layout.copies(name, self.copies, self.match)[value]])
-        else:
-            found = self._rate(scrapes, keys)
-        return found if isinstance(found, Absent) else found * self.scale
-
-    def values(self, scrapes: Scrapes, label: str) -> Iterable[str]:
-        """The engines there are."""
-        name = scrapes.now.first(self.names, self.match)
-        return () if name is None else scrapes.now.layout.groups(name, label, self.match)
+    return read
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(msgspec.Struct, frozen=True):
     """Δsum/Δcount of a histogram over the tick, × ``scale`` (1000: seconds to ms)."""
 
     names: tuple[str, ...]
@@ -203,20 +208,25 @@ class Mean:
     absent: str = ""
     note: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """The mean of what was observed in the tick."""
-        return mean(scrapes.before, scrapes.now, self)
+        mean = self.between(layout)
+        return lambda scrapes: mean(scrapes.before, scrapes.now)
 
+    def between(self, layout: Layout) -> Callable[[Totals, Totals], Told]:
+        """The mean from any scrape up to one of this layout."""
+        name = next((one for one in self.names if layout.named(f"{one}_count", self.match)), None)
+        if name is None:
+            absent = none_of(self.names, self.absent)
+            return lambda old, new: absent
+        total, number = (growing(layout, (f"{name}_{part}",), self.match) for part in ("sum", "count"))
+        source, scale = f"mean of {spelled(name, self.match)}{self.note}", self.scale
 
-def mean(old: Totals, new: Totals, spec: Mean) -> Told:
-    """The mean between any two scrapes."""
-    name = next((one for one in spec.names if new.layout.named(f"{one}_count", spec.match)), None)
-    if name is None:
-        return _none(spec.names, spec.absent)
-    found = ratio(gain(old, new, (f"{name}_sum",), spec.match), gain(old, new, (f"{name}_count",), spec.match))
-    return told(
-        found if isinstance(found, Absent) else found * spec.scale, f"mean of {spelled(name, spec.match)}{spec.note}"
-    )
+        def mean(old: Totals, new: Totals) -> Told:
+            found = ratio(total(old, new), number(old, new))
+            return (found, "") if isinstance(found, Absent) else (found * scale, source)
+
+        return mean
 
 
 def gain(old: Totals, new: Totals, names: tuple[str, ...], match: Match = ()) -> Reading[float]:
@@ -224,23 +234,22 @@ def gain(old: Totals, new: Totals, names: tuple[str, ...], match: Match = ()) ->
     return increase(old.total(*names, match=match), new.total(*names, match=match))
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
+class Gain(msgspec.Struct, frozen=True):
     """How much a counter grew over the window."""
 
     names: tuple[str, ...]
     absent: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """The increase."""
-        name = scrapes.now.first(self.names)
-        if name is None:
-            return _none(self.names, self.absent)
-        return told(gain(scrapes.begin, scrapes.now, self.names), f"increase of {name}")
+        found = layout.first(self.names)
+        if found is None:
+            return always(none_of(self.names, self.absent))
+        grown, source = growing(layout, self.names), f"increase of {found[0]}"
+        return lambda scrapes: told(grown(scrapes.begin, scrapes.now), source)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """Δpart/Δwhole of two counters over the window, 0–1; with ``rest`` the whole is part + rest."""
 
     part: tuple[str, ...]
@@ -249,76 +258,84 @@ class Share:
     absent: str = ""
     nothing: str = "nothing looked up in the window"
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """The share."""
-        now = scrapes.now
-        part, other = now.first(self.part), now.first(self.whole or self.rest)
+        part, other = layout.first(self.part), layout.first(self.whole or self.rest)
         if part is None or other is None:
-            return _none(self.part if part is None else self.whole or self.rest, self.absent)
-        gained = gain(scrapes.begin, now, self.part)
-        whole = gain(scrapes.begin, now, self.whole or self.rest)
-        if self.rest and not isinstance(whole, Absent) and not isinstance(gained, Absent):
-            whole += gained
-        below = f"({part} + {other})" if self.rest else other
-        return told(ratio(gained, whole, self.nothing), f"{part} / {below}")
+            return always(none_of(self.part if part is None else self.whole or self.rest, self.absent))
+        grown, more = growing(layout, self.part), growing(layout, self.whole or self.rest)
+        source = f"{part[0]} / {f'({part[0]} + {other[0]})' if self.rest else other[0]}"
+
+        def read(scrapes: Scrapes) -> Told:
+            gained, whole = grown(scrapes.begin, scrapes.now), more(scrapes.begin, scrapes.now)
+            if self.rest and not isinstance(whole, Absent) and not isinstance(gained, Absent):
+                whole += gained
+            return told(ratio(gained, whole, self.nothing), source)
+
+        return read
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(msgspec.Struct, frozen=True):
     """A gauge by the value of a label."""
 
     names: tuple[str, ...]
     label: str
     absent: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """Value of the label to level."""
-        now = scrapes.now
-        name = now.first(self.names)
-        if name is None:
-            return _none(self.names, self.absent)
-        return {value: now.sum(keys) for value, keys in now.layout.groups(name, self.label).items()}, name
+        found = layout.first(self.names)
+        if found is None:
+            return always(none_of(self.names, self.absent))
+        name = found[0]
+        each = {value: adding(keys) for value, keys in layout.groups(name, self.label).items()}
+        return lambda scrapes: ({value: add(scrapes.now.series) for value, add in each.items()}, name)
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRate:
+class SplitRate(msgspec.Struct, frozen=True):
     """A counter's increase a second by the value of a label."""
 
     names: tuple[str, ...]
     label: str
     absent: str = ""
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """Value of the label to rate; a value that is new counts from 0."""
-        now, before = scrapes.now, scrapes.before
-        name = now.first(self.names)
-        if name is None:
-            return _none(self.names, self.absent)
-        if scrapes.old is None:
-            return NOT_YET, ""
-        rates: dict[str, float] = {}
-        for value, keys in now.layout.groups(name, self.label).items():
-            found = rate(sum(before.series.get(key, 0.0) for key in keys), now.sum(keys), scrapes.seconds)
-            if isinstance(found, Absent):
-                return found, ""
-            rates[value] = found
-        return rates, f"rate of {name}"
+        first = layout.first(self.names)
+        if first is None:
+            return always(none_of(self.names, self.absent))
+        source = f"rate of {first[0]}"
+        each = [(value, keys, adding(keys)) for value, keys in layout.groups(first[0], self.label).items()]
+
+        def read(scrapes: Scrapes) -> Told:
+            if scrapes.old is None:
+                return NOT_YET, ""
+            before, now = scrapes.before.series, scrapes.now.series
+            known = scrapes.before.layout is layout
+            rates: dict[str, float] = {}
+            for value, keys, add in each:
+                was = add(before) if known else sum(before.get(key, 0.0) for key in keys)
+                found = rate(was, add(now), scrapes.seconds)
+                if isinstance(found, Absent):
+                    return found, ""
+                rates[value] = found
+            return rates, source
+
+        return read
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(msgspec.Struct, frozen=True):
     """A figure that takes more than one name."""
 
     compute: Callable[[Scrapes], Any]
     source: str
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """What the function gives."""
-        return told(self.compute(scrapes), self.source)
+        return lambda scrapes: told(self.compute(scrapes), self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(msgspec.Struct, frozen=True):
     """A latency: names in order of preference, and what turns its unit into ms."""
 
     names: tuple[str, ...]
@@ -327,8 +344,7 @@ class Histogram:
     copies: Copies | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(msgspec.Struct, frozen=True):
     """Where a request's time goes, for ``waterfall``: how each stage's mean is had.
 
     A stage named in ``parts`` is the mean of its histogram; one in ``differences`` is the first mean less the others
@@ -336,29 +352,28 @@ class Stages:
     """
 
     order: tuple[str, ...] = ("frontend", "queue", "prefill", "decode")
-    parts: Mapping[str, Mean] = field(default_factory=dict)
-    differences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Mean] = {}
+    differences: Mapping[str, tuple[str, ...]] = {}
+    sums: Mapping[str, tuple[str, ...]] = {}
+    missing: Mapping[str, str] = {}
     finished: tuple[str, ...] = ()
     first_tokens: tuple[str, ...] = ()
     tokens: Mean | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineTable:
+class EngineTable(msgspec.Struct, frozen=True):
     """All that qtop knows of one engine's series. ``fields`` are those of EngineView by name."""
 
     engine: str
     title: str
     fields: Mapping[str, Spec]
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = {}
     """Why a field that is not in ``fields`` cannot be had; else "‹title› does not tell"."""
     rank_label: str = ""
     """The label that tells engines of one server apart."""
-    ranks: Mapping[str, Ranked] = field(default_factory=dict)
+    ranks: Mapping[str, Ranked] = {}
     """Fields of RankView."""
-    latencies: Mapping[str, Histogram] = field(default_factory=dict)
+    latencies: Mapping[str, Histogram] = {}
     stages: Stages | None = None
     token_counters: tuple[str, ...] = ()
     """Counters that fall only when the server is started anew."""

@@ -5,11 +5,12 @@ An ensemble counts a request in each of its models, so the counts of the busiest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
-from qtop.model.engines.table import Computed, EngineTable, Level, Rate, Scrapes, SplitRate, Told
+from qtop.model.engines.scrapes import Read, Scrapes
+from qtop.model.engines.table import Computed, EngineTable, Level, Rate, SplitRate
 from qtop.model.frame import Stage
-from qtop.model.series import ratio
+from qtop.model.series import Layout, ratio
 from qtop.sample import Absent, Reading, Why
 
 _BLOCKS = "nv_trt_llm_kv_cache_block_metrics"
@@ -21,17 +22,15 @@ _SUCCESS = ("nv_inference_request_success",)
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
-@dataclass(frozen=True, slots=True)
-class _Either:
+class _Either(msgspec.Struct, frozen=True):
     """The backend's figure, else the core's."""
 
     first: Level
     second: Level
 
-    def read(self, scrapes: Scrapes) -> Told:
+    def plan(self, layout: Layout) -> Read:
         """The first that is there."""
-        found = self.first.read(scrapes)
-        return self.second.read(scrapes) if isinstance(found[0], Absent) else found
+        return (self.first if layout.first(self.first.names, self.first.match) else self.second).plan(layout)
 
 
 def _capacity(scrapes: Scrapes) -> Reading[float]:

@@ -4,18 +4,8 @@ and most gauges only with ``enable_iter_perf_stats``.
 
 from __future__ import annotations
 
-from qtop.model.engines.table import (
-    Computed,
-    EngineTable,
-    Histogram,
-    Level,
-    Mean,
-    Rate,
-    Scrapes,
-    Share,
-    SplitRate,
-    Stages,
-)
+from qtop.model.engines.scrapes import Scrapes
+from qtop.model.engines.table import Computed, EngineTable, Histogram, Level, Mean, Rate, Share, SplitRate, Stages
 from qtop.sample import Absent, Reading
 
 _ITER = "start trtllm-serve with enable_iter_perf_stats"

@@ -5,6 +5,7 @@ gpu_prefix_cache_* → prefix_cache_*, time_per_output_token_seconds → inter_t
 
 from __future__ import annotations
 
+from qtop.model.engines.scrapes import Scrapes
 from qtop.model.engines.table import (
     Computed,
     EngineTable,
@@ -13,7 +14,6 @@ from qtop.model.engines.table import (
     Level,
     Mean,
     Rate,
-    Scrapes,
     Share,
     Split,
     SplitRate,
@@ -77,11 +77,6 @@ def _names(listed: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
-def _tokens_step(scrapes: Scrapes) -> Reading[float]:
-    found, _ = Mean(_v("iteration_tokens_total"), scale=1.0).read(scrapes)
-    return found  # type: ignore[no-any-return]
-
-
 def _sleep(scrapes: Scrapes) -> Reading[str]:
     """The state whose gauge is 1; of several engines the deepest."""
     groups = scrapes.now.layout.groups("vllm:engine_sleep_state", "sleep_state")
@@ -108,7 +103,7 @@ TABLE = EngineTable(
         "gen_tok_s": _GENERATED,
         "prompt_tok_s": Rate(_v("prompt_tokens_total")),
         "steps_s": _STEPS,
-        "tokens_step": Computed(_tokens_step, "mean of vllm:iteration_tokens_total"),
+        "tokens_step": Mean(_v("iteration_tokens_total"), scale=1.0),
         "finished_s": Rate(_v("request_success_total")),
         "finished_by_reason": SplitRate(_v("request_success_total"), "finished_reason"),
         "itl_ms": Mean(_ITL),
