@@ -96,7 +96,10 @@ def _first_token(client: httpx.Client) -> bool:
 
 
 def _why(launcher: Launcher, launch: Launch) -> str:
-    return reason(launcher.log(launch)) or "its log does not say why"
+    why, ended = reason(launcher.log(launch)), str(launch.get("ended", ""))
+    if " by SIG" in ended:  # what it said last is not why
+        return ended
+    return why or (f"{ended}, and its log does not say why" if ended else "its log does not say why")
 
 
 def _latest(lines: Sequence[str]) -> str:

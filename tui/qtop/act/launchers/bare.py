@@ -23,6 +23,7 @@ from qtop.act.journal import state_dir
 from qtop.act.launchers.capture import alive, captured, named_limit, own_log
 from qtop.act.launchers.ending import end, living, tree_of
 from qtop.act.launchers.launcher import Launch
+from qtop.act.log_reason import how_ended
 from qtop.act.parser_check import executable
 from qtop.clock import boot_id
 from qtop.collect.discover import in_container, pid_for_url, urls_for_pid
@@ -126,6 +127,7 @@ class Bare:
         _starts_are_over()
         if alive(launch.get("pid"), launch.get("start"), launch["boot"]):
             return _words(launch["pid"])
+        launch["ended"] = _how_ended(launch.get("pid"))
         pid = self._another(launch)
         if pid is None:
             return None
@@ -202,6 +204,12 @@ class Bare:
             return str(launch["stdio"][2]["path"])
         path = own_log(state_dir(), f"{launch['url'].rpartition(':')[2] or launch['pid']}")
         return str(path)
+
+
+def _how_ended(pid: int | None) -> str:
+    """Of one that this process has started, "" of others."""
+    statuses = [child.poll() for child in _children if child.pid == pid]
+    return how_ended(statuses[-1]) if statuses and statuses[-1] is not None else ""
 
 
 def _words(pid: int) -> list[str] | None:

@@ -69,6 +69,7 @@ class Serve:
         if state["phase"] == RUNNING and child_alive(state):
             launch.update(pid=state["child"][0], start=state["child"][1], log_from=state["log_from"])
             return list(state["argv"])
+        launch["ended"] = state["ended"]
         # One that is started again by itself in a moment is not down.
         return list(state["argv"]) if state["phase"] == WAITING else None
 

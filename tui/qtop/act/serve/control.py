@@ -19,7 +19,7 @@ from qtop.act.launchers.capture import alive
 from qtop.errors import QtopError, Refused
 
 State = dict[str, Any]
-"""{"name", "serve": [pid, start], "child": [pid, start] or null, "boot", "argv", "log", "phase", "url", "restarts"}"""
+"""{"name", "serve": [pid, start], "child": [pid, start] or null, "boot", "argv", "log", "phase", "url", …}"""
 
 RUNNING, STOPPING, STOPPED, WAITING, FAILED = "running", "stopping", "stopped", "waiting", "failed"
 LINE = 4 << 20

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from qtop.act.change import Work
 from qtop.act.launchers.ending import end, tree_of
-from qtop.act.log_reason import reason
+from qtop.act.log_reason import how_ended, reason
 from qtop.act.serve.control import (
     FAILED,
     LINE,
@@ -76,7 +76,7 @@ class Supervisor:
         self._failures = 0
         self._restarts = 0
         self._ending: threading.Thread | None = None
-        self._ending_failed = ""
+        self._ending_failed = self._how = ""
         self._leaving = False
         self._shown = 0
         self._health = Health()
@@ -106,6 +106,7 @@ class Supervisor:
             "restarts": self._restarts,
             "socket": str(self._socket_file),
             "failed": self._ending_failed,
+            "ended": self._how,
         }
 
     def run(self) -> int:
@@ -204,7 +205,7 @@ class Supervisor:
         finally:
             os.close(fd)
         self._child = _Child(process, start_ticks(process.pid) or 0, time.monotonic(), size, asked)
-        self._phase, self._ending_failed = RUNNING, ""
+        self._phase, self._ending_failed, self._how = RUNNING, "", ""
         self._health = Health()
         self._say(f"started: pid {process.pid}, log {self._log}")
         self._note()
@@ -216,9 +217,9 @@ class Supervisor:
             self._say("the server has ended")
             self._note()
             return
-        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        self._how = how_ended(status)
         why = reason(self._since(child.log_from)) if status else ""
-        self._failed(f"{how}{f': {why}' if why else ''}", child.asked)
+        self._failed(f"{self._how}{f': {why}' if why else ''}", child.asked)
 
     def _failed(self, why: str, asked: bool) -> None:
         """Start it again after a while, unless it never answered with words that somebody wants to try."""
