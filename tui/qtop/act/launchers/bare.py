@@ -35,6 +35,7 @@ from qtop.sample import Absent
 from qtop.sample.cpulist import parse
 
 STARTER = Path(__file__).with_name("starter.py")
+PYTHON = sys.executable
 SUPERVISORS = frozenset({
     "supervisord", "runsv", "s6-supervise", "monit", "circusd", "god", "pm2", "containerd-shim", "conmon", "tini",
     "docker-init", "dumb-init",
@@ -300,7 +301,7 @@ def _spawn(ask: dict[str, object]) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(STARTER), str(lock), str(told)],
+            [PYTHON, "-I", "-S", str(STARTER), str(lock), str(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -316,7 +317,7 @@ def _spawn(ask: dict[str, object]) -> int:
             child.stdin.close()
         except OSError:
             pass  # its report, or its end, tells
-        why = os.read(report, 4096).decode(errors="replace")
+        why = _heard(report)
     finally:
         for fd in (lock, report, told):
             if fd >= 0:
@@ -326,6 +327,11 @@ def _spawn(ask: dict[str, object]) -> int:
         raise Refused(f"the server cannot be started: {why}")
     _children.append(child)
     return child.pid
+
+
+def _heard(report: int) -> str:
+    """What the starter could not do; "" once the server's program runs."""
+    return os.read(report, 4096).decode(errors="replace")
 
 
 _children: list[subprocess.Popen[bytes]] = []
