@@ -31,13 +31,22 @@ PATIENCE_S = 20.0
 class LlamaLike:
     """A stand-in of llama-server, started as a user would: from a folder, with a log file, in the background."""
 
-    def __init__(self, folder: Path, *more: str, environ: dict[str, str] | None = None, log: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *more: str,
+        environ: dict[str, str] | None = None,
+        log: bool = True,
+        user: int | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        """``user``: as this one, by root."""
         self.folder = folder
         self.program = folder / "llama-server"
         shutil.copy(ROOT / "tests/fakes/llama_like.py", self.program)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.words = [sys.executable, "-S", str(self.program), "--port", str(self.port), "--parallel", "4", *more]
+        self.words = [python, "-S", str(self.program), "--port", str(self.port), "--parallel", "4", *more]
         self.log = folder / "server.log"
         out = self.log.open("ab") if log else subprocess.DEVNULL
         self._child = subprocess.Popen(
@@ -48,6 +57,9 @@ class LlamaLike:
             cwd=folder,
             env=environ,
             start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
         self.pid = self._child.pid
         self.await_health()

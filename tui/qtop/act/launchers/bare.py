@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qtop.act.change import Work
 from qtop.act.journal import state_dir
@@ -80,7 +80,7 @@ class Bare:
         launch["url"] = urls[0] if urls else ""
         launch["tree"] = tree_of(pid)
         launch["parent"] = parent.comm if parent is not None and parent.pid > 1 else ""
-        launch["log"] = self._log_for(launch)
+        launch["log"], launch["log_own"] = self._log_for(launch)
         if not _program(launch, launch["argv"]):
             raise Refused("the server's program cannot be found again", "Restart it by hand.")
         return launch
@@ -197,14 +197,12 @@ class Bare:
         """Root's helper does not start programs."""
         raise Refused("root's helper starts no process for somebody else", "Run qtop as its user, or as root.")
 
-    def _log_for(self, launch: Launch) -> str:
-        out = launch["stdio"][1]
-        if out["kind"] == "file" and os.access(out["path"], os.W_OK):
-            return str(out["path"])
-        if launch["stdio"][2]["kind"] == "file" and os.access(launch["stdio"][2]["path"], os.W_OK):
-            return str(launch["stdio"][2]["path"])
-        path = own_log(state_dir(), f"{launch['url'].rpartition(':')[2] or launch['pid']}")
-        return str(path)
+    def _log_for(self, launch: Launch) -> tuple[str, bool]:
+        """Where its output can be read, and whether that is a file of qtop's."""
+        for one in launch["stdio"][1:]:
+            if one["kind"] == "file" and os.access(one["path"], os.W_OK):
+                return str(one["path"]), False
+        return str(own_log(state_dir(), f"{launch['url'].rpartition(':')[2] or launch['pid']}")), True
 
 
 def _how_ended(pid: int | None) -> str:
@@ -239,15 +237,20 @@ def _program(launch: Launch, argv: list[str]) -> str:
     return launch["exe"] if os.access(launch["exe"], os.X_OK) else ""
 
 
-def _streams(launch: Launch) -> list[str]:
+def _streams(launch: Launch) -> list[dict[str, Any]]:
     """Where the three standard streams come from and go to."""
     stdin = launch["stdio"][0]
-    streams = [stdin["path"] if stdin["kind"] == "file" else "/dev/null"]
+    # Standard input of a program elsewhere cannot be given back.
+    streams = [_stream(stdin) if stdin["kind"] == "file" else {"path": "/dev/null", "own": False, "file": None}]
     for one in launch["stdio"][1:]:
         kept = one["kind"] == "file" and os.access(one["path"], os.W_OK)
         # What went nowhere goes into the log as well: why a server does not start stands nowhere else.
-        streams.append(one["path"] if kept else launch["log"])
+        streams.append(_stream(one) if kept else {"path": launch["log"], "own": launch["log_own"], "file": None})
     return streams
+
+
+def _stream(one: dict[str, Any]) -> dict[str, Any]:
+    return {"path": one["path"], "own": False, "file": one["file"]}
 
 
 def _unit(cgroup: str) -> str:

@@ -37,7 +37,14 @@ class Serve:
             return None
         launch = self._bare.capture(pid)
         if launch is not None:
-            launch.update(socket=state["socket"], name=state["name"], serve=state["serve"], log=state["log"], parent="")
+            launch.update(
+                socket=state["socket"],
+                name=state["name"],
+                serve=state["serve"],
+                log=state["log"],
+                log_own=False,
+                parent="",
+            )
         return launch
 
     def _state(self, launch: Launch) -> State | None:
