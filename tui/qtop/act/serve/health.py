@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from qtop.collect.discover import urls_for_pid
 
-SOON_S, LATER_S = 0.5, 5.0
+SOON_S, LATER_S = 0.25, 5.0
 """Between two questions: until it is healthy, and from then on."""
-FIND_S = 1.0
+FIND_S = 2.0
+"""At most between two looks for where it listens, each of which reads what all processes hold."""
 UNSEEN_S = 30.0
 """A server that listens nowhere that can be seen counts as well after so long."""
 BAD = 3
@@ -40,7 +41,7 @@ class Health:
             return self._last
         if not self.url:
             urls = urls_for_pid(pid)
-            self._next = now + FIND_S
+            self._next = now + min(FIND_S, max(SOON_S, age_s / 10))
             if not urls:
                 self._last = True if age_s > UNSEEN_S else None
                 return self._last
