@@ -34,8 +34,8 @@ def busy_loops(cpu: int, count: int) -> Iterator[list[int]]:
             child.wait()
 
 
-def _stream(port: int, stop: threading.Event) -> None:
-    body = {"prompt": "Once upon a time", "max_tokens": 400, "stream": True, "ignore_eos": True}
+def _stream(port: int, stop: threading.Event, tokens: int) -> None:
+    body = {"prompt": "Once upon a time", "max_tokens": tokens, "stream": True, "ignore_eos": True}
     for _ in range(LONGEST_S):
         if stop.is_set():
             return
@@ -52,10 +52,10 @@ def _stream(port: int, stop: threading.Event) -> None:
 
 
 @contextmanager
-def streams(port: int, count: int) -> Iterator[None]:
-    """Requests that stream one after the other, ``count`` at a time."""
+def streams(port: int, count: int, tokens: int = 400) -> Iterator[None]:
+    """Requests of so many tokens that stream one after the other, ``count`` at a time."""
     stop = threading.Event()
-    threads = [threading.Thread(target=_stream, args=(port, stop), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=_stream, args=(port, stop, tokens), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:

@@ -229,6 +229,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=_seconds, default=5.0, metavar="N", help="how long to watch (default 5)")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one.add_argument("--from", dest="source", metavar="FILE", help="check against the end of a recording instead")
+    one = verb("serve", "run a server: log, health, started again when it ends, and anew with other flags")
+    one.add_argument("--log", metavar="FILE", help="append its output to this file")
+    one.add_argument("--name", metavar="NAME", help="what to call it (default: after its program and port)")
+    one.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="how the server is started")
     one = verb("demo", "start a small real server and watch it")
     one.add_argument("--headless", action="store_true", help="no terminal: print one JSON document")
     one.add_argument("--seconds", type=_seconds, default=20.0, metavar="N", help="how long, with --headless (20)")
@@ -325,6 +329,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         table = {"actions": change.actions, "apply": change.apply, "undo": change.undo, "journal": change.journal}
         return table[verb](args, settings)
+    if verb == "serve":
+        from qtop.verbs.serve import serve
+
+        return serve(args, settings)
     if verb == "demo":
         from qtop.verbs.demo import demo
 

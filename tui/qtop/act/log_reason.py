@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 
 from qtop.sample.secrets import mask_text
@@ -14,8 +15,9 @@ _PREFIXES = (
     re.compile(r"^\((?:APIServer|EngineCore|Worker|ApiServer)[^)]*\)\s*"),
     re.compile(r"^(?:ERROR|INFO|WARNING|CRITICAL|DEBUG)\s+\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?\s+(?:\[[^\]]*\]\s*)?"),
     re.compile(r"^\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^\s\]]*\]?\s*"),
-    re.compile(r"^[\d.]+ [A-Z] \w*\s*"),  # llama.cpp: its clock, a level and a module
-    re.compile(r"^(?:srv|slot|main|common_\w+|llama_\w+|system_info|cmn|print_info|load)\s*:?\s+\w+:\s+"),
+    # llama.cpp: its clock and a level, then a module and a function, or the function alone
+    re.compile(r"^\d+(?:\.\d+)+ [A-Z] (?:\w+\s+)?(?:\w+:\s+)?"),
+    re.compile(r"^(?:srv|slot|main|cmn|common_\w+|llama_\w+|gguf_\w+)\s*(?:\w+)?:\s+"),
 )
 _RAISED = re.compile(r"(?:[\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed))(?::\s*(.+))?$")
 _FOLLOWS = frozenset({"RuntimeError", "EngineDeadError", "SystemExit", "ChildProcessError", "EngineGenerationError"})
@@ -52,6 +54,17 @@ def reason(lines: Sequence[str]) -> str:
         if said:
             return _told(said[0])
     return ""
+
+
+def how_ended(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"it ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"it was ended by {name}" + (", as the kernel does when memory runs out" if name == "SIGKILL" else "")
 
 
 def _bare(line: str) -> str:

@@ -19,7 +19,8 @@ from qtop.sample.secrets import mask_text
 LIMITS_S = {"vllm": 1200.0, "sglang": 1200.0, "tgi": 1200.0, "trtllm": 1800.0}
 LIMIT_S = 600.0
 """Loading, compiling and capturing graphs take a vLLM minutes; a llama.cpp has to read its model."""
-EVERY_S = 0.2
+SOON_S, LATER_S = 0.05, 0.5
+"""Between two looks: at first, and when it has taken a while."""
 SAY_S = 5.0
 FIRST_TOKEN_S = 120.0
 """For one token of a server that says it is healthy: kernels are compiled on the first use."""
@@ -49,7 +50,7 @@ def await_ready(record: Record, launcher: Launcher, work: Work) -> None:
             if now - told >= SAY_S:
                 told = now
                 work.say(f"{name} is starting, {now - begun:.0f} s{_latest(launcher.log(record['launch']))}")
-            time.sleep(EVERY_S)
+            time.sleep(min(LATER_S, max(SOON_S, (now - begun) / 20)))
     finally:
         if client is not None:
             client.close()
@@ -96,7 +97,10 @@ def _first_token(client: httpx.Client) -> bool:
 
 
 def _why(launcher: Launcher, launch: Launch) -> str:
-    return reason(launcher.log(launch)) or "its log does not say why"
+    why, ended = reason(launcher.log(launch)), str(launch.get("ended", ""))
+    if " by SIG" in ended:  # what it said last is not why
+        return ended
+    return why or (f"{ended}, and its log does not say why" if ended else "its log does not say why")
 
 
 def _latest(lines: Sequence[str]) -> str:

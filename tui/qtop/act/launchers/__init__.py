@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from qtop.act.launchers.bare import Bare
 from qtop.act.launchers.launcher import Launch, Launcher
+from qtop.act.launchers.serve import Serve
 from qtop.errors import Refused
 
-LAUNCHERS: tuple[Launcher, ...] = (Bare(),)
+LAUNCHERS: tuple[Launcher, ...] = (Serve(), Bare())
 """The more special first; a bare process is what is left."""
 
 

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qtop.act.change import Work
 from qtop.act.journal import state_dir
 from qtop.act.launchers.capture import alive, captured, named_limit, own_log
 from qtop.act.launchers.ending import end, living, tree_of
 from qtop.act.launchers.launcher import Launch
+from qtop.act.log_reason import how_ended
 from qtop.act.parser_check import executable
 from qtop.clock import boot_id
 from qtop.collect.discover import in_container, pid_for_url, urls_for_pid
@@ -34,6 +35,7 @@ from qtop.sample import Absent
 from qtop.sample.cpulist import parse
 
 STARTER = Path(__file__).with_name("starter.py")
+PYTHON = sys.executable
 SUPERVISORS = frozenset({
     "supervisord", "runsv", "s6-supervise", "monit", "circusd", "god", "pm2", "containerd-shim", "conmon", "tini",
     "docker-init", "dumb-init",
@@ -78,7 +80,7 @@ class Bare:
         launch["url"] = urls[0] if urls else ""
         launch["tree"] = tree_of(pid)
         launch["parent"] = parent.comm if parent is not None and parent.pid > 1 else ""
-        launch["log"] = self._log_for(launch)
+        launch["log"], launch["log_own"] = self._log_for(launch)
         if not _program(launch, launch["argv"]):
             raise Refused("the server's program cannot be found again", "Restart it by hand.")
         return launch
@@ -126,6 +128,7 @@ class Bare:
         _starts_are_over()
         if alive(launch.get("pid"), launch.get("start"), launch["boot"]):
             return _words(launch["pid"])
+        launch["ended"] = _how_ended(launch.get("pid"))
         pid = self._another(launch)
         if pid is None:
             return None
@@ -194,14 +197,18 @@ class Bare:
         """Root's helper does not start programs."""
         raise Refused("root's helper starts no process for somebody else", "Run qtop as its user, or as root.")
 
-    def _log_for(self, launch: Launch) -> str:
-        out = launch["stdio"][1]
-        if out["kind"] == "file" and os.access(out["path"], os.W_OK):
-            return str(out["path"])
-        if launch["stdio"][2]["kind"] == "file" and os.access(launch["stdio"][2]["path"], os.W_OK):
-            return str(launch["stdio"][2]["path"])
-        path = own_log(state_dir(), f"{launch['url'].rpartition(':')[2] or launch['pid']}")
-        return str(path)
+    def _log_for(self, launch: Launch) -> tuple[str, bool]:
+        """Where its output can be read, and whether that is a file of qtop's."""
+        for one in launch["stdio"][1:]:
+            if one["kind"] == "file" and os.access(one["path"], os.W_OK):
+                return str(one["path"]), False
+        return str(own_log(state_dir(), f"{launch['url'].rpartition(':')[2] or launch['pid']}")), True
+
+
+def _how_ended(pid: int | None) -> str:
+    """Of one that this process has started, "" of others."""
+    statuses = [child.poll() for child in _children if child.pid == pid]
+    return how_ended(statuses[-1]) if statuses and statuses[-1] is not None else ""
 
 
 def _words(pid: int) -> list[str] | None:
@@ -230,15 +237,20 @@ def _program(launch: Launch, argv: list[str]) -> str:
     return launch["exe"] if os.access(launch["exe"], os.X_OK) else ""
 
 
-def _streams(launch: Launch) -> list[str]:
+def _streams(launch: Launch) -> list[dict[str, Any]]:
     """Where the three standard streams come from and go to."""
     stdin = launch["stdio"][0]
-    streams = [stdin["path"] if stdin["kind"] == "file" else "/dev/null"]
+    # Standard input of a program elsewhere cannot be given back.
+    streams = [_stream(stdin) if stdin["kind"] == "file" else {"path": "/dev/null", "own": False, "file": None}]
     for one in launch["stdio"][1:]:
         kept = one["kind"] == "file" and os.access(one["path"], os.W_OK)
         # What went nowhere goes into the log as well: why a server does not start stands nowhere else.
-        streams.append(one["path"] if kept else launch["log"])
+        streams.append(_stream(one) if kept else {"path": launch["log"], "own": launch["log_own"], "file": None})
     return streams
+
+
+def _stream(one: dict[str, Any]) -> dict[str, Any]:
+    return {"path": one["path"], "own": False, "file": one["file"]}
 
 
 def _unit(cgroup: str) -> str:
@@ -292,7 +304,7 @@ def _spawn(ask: dict[str, object]) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(STARTER), str(lock), str(told)],
+            [PYTHON, "-I", "-S", str(STARTER), str(lock), str(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -308,7 +320,7 @@ def _spawn(ask: dict[str, object]) -> int:
             child.stdin.close()
         except OSError:
             pass  # its report, or its end, tells
-        why = os.read(report, 4096).decode(errors="replace")
+        why = _heard(report)
     finally:
         for fd in (lock, report, told):
             if fd >= 0:
@@ -318,6 +330,11 @@ def _spawn(ask: dict[str, object]) -> int:
         raise Refused(f"the server cannot be started: {why}")
     _children.append(child)
     return child.pid
+
+
+def _heard(report: int) -> str:
+    """What the starter could not do; "" once the server's program runs."""
+    return os.read(report, 4096).decode(errors="replace")
 
 
 _children: list[subprocess.Popen[bytes]] = []

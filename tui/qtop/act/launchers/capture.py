@@ -101,11 +101,11 @@ def _stdio(pid: int, fd: int) -> dict[str, Any]:
     if re.match(r"/dev/(?:pts/\d|tty|console)", place):
         return {"kind": "tty", "path": place}
     try:
-        mode = os.stat(f"/proc/{pid}/fd/{fd}").st_mode  # noqa: PTH116 - a link that must not be resolved by name
+        held = os.stat(f"/proc/{pid}/fd/{fd}")  # noqa: PTH116 - a link that must not be resolved by name
     except OSError:
         return {"kind": "pipe"}
-    if stat.S_ISREG(mode) and place.startswith("/") and not place.endswith(" (deleted)"):
-        return {"kind": "file", "path": place}
+    if stat.S_ISREG(held.st_mode) and place.startswith("/") and not place.endswith(" (deleted)"):
+        return {"kind": "file", "path": place, "file": [held.st_dev, held.st_ino]}
     return {"kind": "pipe"}
 
 

@@ -14,7 +14,7 @@ from qtop.act.change import Work
 Launch = dict[str, Any]
 """All that it takes to start the server as it was: at least "argv" (its words as /proc shows them, the executable
 first) and, where they can be had, "environ" (list of "NAME=value"), "cwd" and "exe", with which new words are checked
-by the server's own parser."""
+by the server's own parser. ``running`` may leave "ended" in it: how what was started has ended, in words."""
 
 
 class Launcher(Protocol):

@@ -51,6 +51,23 @@ def _take_on(launch: dict) -> None:  # type: ignore[type-arg]
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def _held(number: int, one: dict) -> int:  # type: ignore[type-arg]
+    """A stream that only qtop may open: its own log, or the very file that the server had. -1: the server's user has to
+    open it, because root opens nothing for somebody else."""
+    how = (os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND) | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if one["own"]:
+            return os.open(one["path"], how | os.O_CREAT, 0o600)
+        fd = os.open(one["path"], how)
+    except OSError:
+        return -1
+    found = os.fstat(fd)
+    if [found.st_dev, found.st_ino] == one["file"]:
+        return fd
+    os.close(fd)
+    return -1
+
+
 def main() -> None:
     lock, report = int(sys.argv[1]), int(sys.argv[2])
     launch = json.loads(sys.stdin.buffer.read())
@@ -58,11 +75,11 @@ def main() -> None:
     os.set_inheritable(report, False)
     os.setsid()
     try:
+        held = [_held(number, one) for number, one in enumerate(launch["streams"])]
         _take_on(launch)
-        # As the server's user: root opens nothing for somebody else.
-        for number, path in enumerate(launch["streams"]):
+        for number, (fd, one) in enumerate(zip(held, launch["streams"], strict=True)):
             how = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            os.dup2(os.open(path, how | os.O_CLOEXEC, 0o600), number)
+            os.dup2(os.open(one["path"], how | os.O_CLOEXEC, 0o600) if fd < 0 else fd, number)
         environ = dict(os.fsencode(entry).split(b"=", 1) for entry in launch["environ"] if "=" in entry[1:])
         os.execve(launch["program"], launch["argv"], environ)
     except OSError as error:

@@ -17,6 +17,8 @@ LEAST = 300 * MIB
 OTHERS = 256 * MIB
 """Held by others at the least: a desktop takes less."""
 SPARE = 0.6 * GIB
+LOWEST = 0.2
+"""A lower share is no proposal: hardly a model fits it."""
 CPU_BUILD = NotApplicable("the CPU build uses no GPU memory")
 
 
@@ -56,13 +58,11 @@ class MemoryShareTooHigh(Rule):
         if not isinstance(gpus, tuple):
             return gpus
         view = subject.settings
-        share = None if isinstance(view, Absent) else held(view).number("gpu_memory_utilization")
-        if share is None or not isinstance(view, SettingsView):
+        if isinstance(view, Absent) or held(view).number("gpu_memory_utilization") is None:
             return CannotTell("gpu_memory_utilization: neither /metrics nor its command line tells")
         if subject.starting and not subject.ended:
             return CannotTell("it takes its memory now")
-        exact = held(view).number("kv_cache_memory_bytes") is not None
-        claims = [one for gpu in gpus if (one := _claim(gpu, share, exact, subject.ended)) is not None]
+        share, claims = _claims(subject, view, gpus)
         if not claims:
             return CannotTell("who holds the GPU's memory: the driver does not say")
         if subject.ended:
@@ -77,6 +77,28 @@ class MemoryShareTooHigh(Rule):
 
 
 RULE = MemoryShareTooHigh()
+
+
+def fitting(frame: Frame) -> float | None:
+    """The share that fits beside what others hold, rounded down to 0.01; None where that cannot be told, or where it is
+    too small to serve with."""
+    subject, gpus = subject_of(frame), gpus_of(frame)
+    if not isinstance(subject, Subject) or not isinstance(gpus, tuple) or isinstance(subject.settings, Absent):
+        return None
+    claims = _claims(subject, subject.settings, gpus)[1]
+    lower = min(map(_lower, claims), default=0.0)
+    return lower if lower >= LOWEST else None
+
+
+def _lower(claim: _Claim) -> float:
+    return int(max(0.0, (claim.total - claim.others - SPARE) / claim.total) * 100) / 100
+
+
+def _claims(subject: Subject, view: SettingsView, gpus: tuple[GpuView, ...]) -> tuple[float, list[_Claim]]:
+    """The share in force, and what it claims of each GPU."""
+    share = held(view).number("gpu_memory_utilization") or 0.0
+    exact = held(view).number("kv_cache_memory_bytes") is not None
+    return share, [one for gpu in gpus if (one := _claim(gpu, share, exact, subject.ended)) is not None]
 
 
 def _claim(gpu: GpuView, share: float, exact: bool, ended: bool) -> _Claim | None:
@@ -94,8 +116,7 @@ def _claim(gpu: GpuView, share: float, exact: bool, ended: bool) -> _Claim | Non
 
 
 def _told(subject: Subject, claim: _Claim, value: float) -> Told:
-    fits = max(0.0, (claim.total - claim.others - SPARE) / claim.total)
-    lower = int(fits * 100) / 100
+    lower = _lower(claim)
     lines = (
         Evidence("gpu_memory_utilization", claim.share, "of the GPU's memory"),
         Evidence("that is", claim.total * claim.share / GIB, "GiB"),
@@ -108,5 +129,5 @@ def _told(subject: Subject, claim: _Claim, value: float) -> Told:
     what = f"MEMORY SHARE TOO HIGH {claim.share:g} × {claim.total / GIB:.1f} GiB"
     beside = f"while others hold {claim.others / GIB:.1f} GiB of GPU {claim.gpu}"
     fate = "; vLLM ended" if subject.ended else ""
-    do = f"set --gpu-memory-utilization {lower:.2f} or stop them" if lower >= 0.2 else "stop them"
+    do = f"set --gpu-memory-utilization {lower:.2f} or stop them" if lower >= LOWEST else "stop them"
     return Told(f"{what} {beside}{fate}: {do}", lines)

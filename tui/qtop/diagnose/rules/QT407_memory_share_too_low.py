@@ -62,6 +62,24 @@ class MemoryShareTooLow(Rule):
 RULE = MemoryShareTooLow()
 
 
+def fitting(frame: Frame) -> float | None:
+    """The share that takes what is idle of the fullest GPU, rounded down to 0.01; None where that cannot be told."""
+    view, gpus = settings_of(frame), gpus_in_use(frame)
+    if not isinstance(view, SettingsView) or not isinstance(gpus, tuple):
+        return None
+    share = held(view).number("gpu_memory_utilization")
+    if share is None or held(view).by_name.get("kv_cache_memory_bytes") is not None:
+        return None
+    gains = [_gain(gpu, share) for gpu in gpus]
+    totals = [float(one.mem_total) for one in gpus if not isinstance(one.mem_total, Absent)]
+    known = [one for one in gains if one is not None]
+    return _higher(share, min(known), min(totals)) if known and len(known) == len(gains) and totals else None
+
+
+def _higher(share: float, gain: float, total: float) -> float:
+    return min(MOST, int((share + (gain / total if total else 0.0)) * 100) / 100)
+
+
 def _for_capacity(engine: EngineView) -> float:
     """Requests that wait for capacity; all that wait where the server does not tell why."""
     if not isinstance(engine.waiting_by_reason, Absent) and "capacity" in engine.waiting_by_reason:
@@ -87,7 +105,7 @@ def _growth(frame: Frame, gpus: tuple[GpuView, ...], share: float, gain: float) 
 
 def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: float, use: float, gain: float) -> Told:
     total = min((float(one.mem_total) for one in gpus if not isinstance(one.mem_total, Absent)), default=0.0)
-    higher = min(MOST, int((share + (gain / total if total else 0.0)) * 100) / 100)
+    higher = _higher(share, gain, total)
     pool = kv_pool_bytes(frame)
     more = ""
     if not isinstance(pool, Absent) and not isinstance(frame.kv_tokens, Absent) and pool > 0:
