@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from qtop.act.change import Knob
 from qtop.act.knobs.cpu_affinity import CpuAffinity
-from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness
+from qtop.act.knobs.cpu_weight import CpuWeight
+from qtop.act.knobs.cpufreq import ENERGY, CpuGovernor
+from qtop.act.knobs.cpuset import Cpuset
+from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness, TransparentHugePages
 from qtop.act.knobs.lasting import LASTING
 from qtop.act.knobs.server_flags import ServerFlags
 from qtop.errors import QtopError
 
-OFFERED: tuple[Knob, ...] = (CpuAffinity(), Swappiness(), NumaBalancing(), ServerFlags())
+OFFERED: tuple[Knob, ...] = (
+    CpuAffinity(),
+    Cpuset(),
+    CpuWeight(),
+    CpuGovernor(),
+    ENERGY,
+    NumaBalancing(),
+    TransparentHugePages(),
+    Swappiness(),
+    ServerFlags(),
+)
 """Those that a user may turn."""
 KNOBS: dict[str, Knob] = {knob.id: knob for knob in (*OFFERED, LASTING)}
 
