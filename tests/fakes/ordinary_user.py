@@ -24,10 +24,7 @@ from pathlib import Path
 from tests.fakes.crash import ROOT
 
 NAME, UID, PASSWORD = "qtop-ordinary", 61_234, "open sesame"
-HASH = (
-    "$6$qtopqtop$icFr0O8v1Hyi.PbB/QepNuze5qOED8z60mUbeCQzkn4SvCZn"
-    "ood7XR.Z7p0JXabcNWRWidrXSK./M.OiCH4T20"
-)
+HASH = "$6$qtopqtop$icFr0O8v1Hyi.PbB/QepNuze5qOED8z60mUbeCQzkn4SvCZnood7XR.Z7p0JXabcNWRWidrXSK./M.OiCH4T20"
 """Of that password, by crypt(3)."""
 PROMPT = b"password for qtop-ordinary:"
 RUNS_ALL = f"{NAME} ALL=(ALL) NOPASSWD: ALL"
@@ -153,7 +150,9 @@ class OrdinaryUser:
         child.wait()
         for pipe in (child.stdout, child.stderr):
             pipe.close()
-        return Done(child.returncode, *(shown[name].decode(errors="replace") for name in ("terminal", "stdout", "stderr")))
+        return Done(
+            child.returncode, *(shown[name].decode(errors="replace") for name in ("terminal", "stdout", "stderr"))
+        )
 
 
 def why_not() -> str:
