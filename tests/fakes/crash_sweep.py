@@ -1,11 +1,11 @@
 """``python -m tests.fakes.crash_sweep SPEC``: kill -9 at every call that a change of files is made of, then undo.
 
-Runs with killat.c loaded; each trial is a fork of its own, so that a sweep takes seconds. SPEC is JSON: "knob", "value",
-"files" (path to the text before), "pid" of a process that stands for the server (0: none), "cpufreq" (a folder in place
-of the real one, or ""), "lasting" (a file in place of the one that makes it last, or ""), "helper" (the change is made
-by root's helper: "" no, "dies", or "asker" for the death of the one who asks), "state" (a folder),
-"sweeps" (some of "kept", "put back" and "undone"; all). Prints JSON: each
-sweep's calls, the number of deaths, and what was not as before after undo.
+Runs with killat.c loaded; each trial is a fork of its own, so that a sweep takes seconds. SPEC is JSON: "knob",
+"value", "files" (path to the text before), "pid" of a process that stands for the server (0: none), "cpufreq" (a folder
+in place of the real one, or ""), "lasting" (a file in place of the one that makes it last, or ""), "helper" (the change
+is made by root's helper: "" no, "dies", or "asker" for the death of the one who asks), "state" (a folder), "sweeps"
+(some of "kept", "put back" and "undone"; all). Prints JSON: each sweep's calls, the number of deaths, and what was not
+as before after undo.
 """
 
 from __future__ import annotations

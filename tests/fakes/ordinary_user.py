@@ -1,21 +1,19 @@
 """An ordinary user of this host who is on no other: he exists in a mount namespace only, with a password and a sudoers
 file of his own there. Nothing of the host's is changed, and nothing is left behind.
 
-In there /proc shows him his own processes only, so that qtop finds no server that it was not given.
+In there /proc shows him his own processes only, so that qtop finds no server that it was not given, and vm.swappiness
+is a file of root's, so that the host's stays what it is.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +21,18 @@ from pathlib import Path
 
 from tests.fakes.crash import ROOT
 
+from qtop.act.journal import Journal
+
 NAME, UID, PASSWORD = "qtop-ordinary", 61_234, "open sesame"
 HASH = "$6$qtopqtop$icFr0O8v1Hyi.PbB/QepNuze5qOED8z60mUbeCQzkn4SvCZnood7XR.Z7p0JXabcNWRWidrXSK./M.OiCH4T20"
 """Of that password, by crypt(3)."""
 PROMPT = b"password for qtop-ordinary:"
 RUNS_ALL = f"{NAME} ALL=(ALL) NOPASSWD: ALL"
 RUNS_ALL_WITH_PASSWORD = f"{NAME} ALL=(ALL) ALL"
+POLKIT_LETS_HIM = (
+    'polkit.addRule(function(action, subject) { if (action.id == "org.freedesktop.policykit.exec" && '
+    f'subject.user == "{NAME}") return polkit.Result.YES; }});'
+)
 
 _ENTER = r"""
 set -e
@@ -41,13 +45,28 @@ for name in passwd shadow group; do mount --bind /mnt/$name /etc/$name; done
 mount -t tmpfs -o mode=750 none /etc/sudoers.d
 [ -z "$QT_SUDOERS" ] || (umask 337; echo "$QT_SUDOERS" > /etc/sudoers.d/qtop)
 mkdir -p /run/sudo; mount -t tmpfs none /run/sudo
-mount -t proc -o hidepid=2 proc /proc
+# polkitd, which is no more than a user either, has to see whom it is asked for; there a PID namespace hides the others.
+if [ -n "$QT_POLKIT" ]; then mount -t proc proc /proc; else mount -t proc -o hidepid=2 proc /proc; fi
+mount --bind "$QT_SWAPPINESS" /proc/sys/vm/swappiness
+if [ -n "$QT_POLKIT" ]; then
+  mount -t tmpfs none /run; mkdir /run/dbus
+  mount -t tmpfs none /etc/polkit-1/rules.d
+  echo "$QT_POLKIT" > /etc/polkit-1/rules.d/50-qtop.rules; chmod 755 /etc/polkit-1/rules.d
+  dbus-daemon --system --fork --nopidfile
+  /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 &
+  tries=0
+  until dbus-send --system --print-reply --dest=org.freedesktop.DBus /org/freedesktop/DBus \
+    org.freedesktop.DBus.GetNameOwner string:org.freedesktop.PolicyKit1 >/dev/null 2>&1
+  do tries=$((tries + 1)); [ $tries -lt 100 ]; sleep 0.1; done
+fi
 case "$QT_PYTHON" in /root/*)
   mkdir -p /mnt/python; mount --bind "$QT_PYTHON" /mnt/python
   mount -t tmpfs -o mode=755 none /root; mkdir -p "$QT_PYTHON"; mount --bind /mnt/python "$QT_PYTHON" ;;
 esac
 cd /
-exec setpriv --reuid "$QT_UID" --regid "$QT_UID" --init-groups env -i HOME="$QT_HOME" LANG=C.UTF-8 TERM=xterm \
+# pkexec serves no child of a namespace's first process, so that one stays.
+[ -n "$QT_POLKIT" ] || exec=exec
+$exec setpriv --reuid "$QT_UID" --regid "$QT_UID" --init-groups env -i HOME="$QT_HOME" LANG=C.UTF-8 TERM=xterm \
   PYTHONPATH="$QT_IMPORT" PYTHONDONTWRITEBYTECODE=1 XDG_STATE_HOME="$QT_HOME/state" \
   XDG_CONFIG_HOME="$QT_HOME/config" PATH="$QT_PATH" "$@"
 """
@@ -64,36 +83,47 @@ class Done:
 
 
 class OrdinaryUser:
-    """Runs commands as him; ``home`` is his, with qtop's journal in it."""
+    """Runs commands as him. ``folder`` holds his home, with qtop's journal in it, and what stands for vm.swappiness."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        for folder in (home, home / "state", home / "bin"):
-            folder.mkdir(exist_ok=True)
-            os.chown(folder, UID, UID)
+    def __init__(self, folder: Path, sudoers: str = "", polkit: str = "") -> None:
+        """``sudoers``: his line of sudoers(5). ``polkit``: a rule of polkit, which runs then."""
+        self.sudoers, self.polkit = sudoers, polkit
+        self.home, self.swappiness = folder / "home", folder / "swappiness"
+        folder.chmod(0o755)
+        for one in (self.home, self.home / "state", self.home / "bin"):
+            one.mkdir(exist_ok=True)
+            os.chown(one, UID, UID)
+        self.swappiness.write_text("60\n")
+        self.path = f"{self.home / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     @property
-    def journal(self) -> Path:
-        return self.home / "state/qtop/journal.jsonl"
+    def journal(self) -> Journal:
+        return Journal(self.home / "state/qtop/journal.jsonl")
 
-    def command(self, words: Sequence[str], sudoers: str, path: str = "") -> tuple[list[str], dict[str, str]]:
-        """What runs it, and the environment that this takes. ``path`` replaces the usual one."""
-        environ = {
-            **os.environ,
-            "QT_NAME": NAME,
-            "QT_UID": str(UID),
-            "QT_HASH": HASH,
-            "QT_HOME": str(self.home),
-            "QT_SUDOERS": sudoers,
-            "QT_PYTHON": sys.base_prefix,
-            "QT_IMPORT": f"{ROOT / 'tui'}{os.pathsep}{ROOT}",
-            "QT_PATH": path or f"{self.home / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    def command(self, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """What runs it, and the environment that this takes."""
+        told = {
+            "NAME": NAME,
+            "UID": str(UID),
+            "HASH": HASH,
+            "HOME": str(self.home),
+            "SUDOERS": self.sudoers,
+            "POLKIT": self.polkit,
+            "PYTHON": sys.base_prefix,
+            "IMPORT": f"{ROOT / 'tui'}{os.pathsep}{ROOT}",
+            "PATH": self.path,
+            "SWAPPINESS": str(self.swappiness),
         }
-        return ["unshare", "-m", "--propagation", "private", "sh", "-c", _ENTER, "sh", *words], environ
+        # What polkit takes to run ends with the command: it is the first process of a namespace then.
+        apart = ["-p", "--fork", "--kill-child"] if self.polkit else []
+        return (
+            ["unshare", "-m", "--propagation", "private", *apart, "sh", "-c", _ENTER, "sh", *words],
+            {**os.environ, **{f"QT_{name}": value for name, value in told.items()}},
+        )
 
-    def run(self, words: Sequence[str], sudoers: str = "", path: str = "") -> Done:
+    def run(self, words: Sequence[str]) -> Done:
         """Without a terminal."""
-        command, environ = self.command(words, sudoers, path)
+        command, environ = self.command(words)
         done = subprocess.run(
             command,
             env=environ,
@@ -106,22 +136,13 @@ class OrdinaryUser:
         )
         return Done(done.returncode, "", done.stdout, done.stderr)
 
-    def at_terminal(
-        self, words: Sequence[str], answers: Sequence[tuple[bytes, bytes]], sudoers: str = "", path: str = ""
-    ) -> Done:
-        """At a terminal, typing each answer once its question has been seen there or in the output. Standard output and
-        error are no terminals, so that they can be told from what is shown on it."""
-        command, environ = self.command(words, sudoers, path)
+    def at_terminal(self, words: Sequence[str], *answers: tuple[bytes | Path, bytes]) -> Done:
+        """At a terminal, typing each answer once its question has been seen there or in the output, or once its file is
+        there. Standard output and error are no terminals, so that they can be told from what is shown on it."""
+        command, environ = self.command(words)
         ours, theirs = pty.openpty()
-
-        def take_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-            for number in (signal.SIGINT, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_DFL)
-
         child = subprocess.Popen(
-            command, env=environ, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_terminal
+            ["setsid", "--ctty", *command], env=environ, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         os.close(theirs)
         assert child.stdout is not None
@@ -132,7 +153,7 @@ class OrdinaryUser:
         deadline = time.monotonic() + 90.0
         open_fds = set(names)
         while open_fds - {ours} and time.monotonic() < deadline:
-            for fd in select.select(list(open_fds), [], [], 0.5)[0]:
+            for fd in select.select(list(open_fds), [], [], 0.1)[0]:
                 try:
                     data = os.read(fd, 4096)
                 except OSError:  # nobody has the terminal open any more
@@ -141,9 +162,10 @@ class OrdinaryUser:
                     open_fds.discard(fd)
                 shown[names[fd]] += data
                 seen += data
-                if waiting and waiting[0][0] in seen:
-                    seen = b""
-                    os.write(ours, waiting.pop(0)[1])
+            if waiting and _come(waiting[0][0], seen):
+                seen = b""
+                time.sleep(0.3)  # no person is quicker; sudo misses a Ctrl-C just before it begins to read
+                os.write(ours, waiting.pop(0)[1])
         os.close(ours)
         if time.monotonic() >= deadline:
             child.kill()
@@ -155,6 +177,10 @@ class OrdinaryUser:
         )
 
 
+def _come(question: bytes | Path, seen: bytes) -> bool:
+    return question in seen if isinstance(question, bytes) else question.exists()
+
+
 def why_not() -> str:
     """Why there can be no such user here, "" where there can."""
     if os.geteuid() != 0:
@@ -163,10 +189,7 @@ def why_not() -> str:
         if shutil.which(tool) is None:
             return f"needs {tool}"
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
-        home = Path(folder, "home")
-        home.mkdir()
-        done = OrdinaryUser(home).run([sys.executable, "-c", "import qtop, os; print(os.getuid())"])
+        done = OrdinaryUser(Path(folder)).run([sys.executable, "-c", "import qtop, os; print(os.getuid())"])
     if done.stdout.strip() != str(UID):
         told = (done.stderr.strip().splitlines() or ["no reason"])[-1]
         return f"cannot make an ordinary user here: {told}"

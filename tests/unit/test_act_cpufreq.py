@@ -124,7 +124,7 @@ def test_what_this_kernel_has_not_is_refused(host: Cpufreq) -> None:
         GOVERNOR.plan(WHOLE_HOST, "schedutil")
     for choices in host.folder.glob("*/scaling_available_governors"):
         choices.write_text("powersave schedutil\n")
-    with pytest.raises(Refused, match="no CPU governor 'performance'. There is: powersave, schedutil"):
+    with pytest.raises(Refused, match=r"no CPU governor 'performance'\. There is: powersave, schedutil"):
         GOVERNOR.plan(WHOLE_HOST, None)
 
 

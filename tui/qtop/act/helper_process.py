@@ -28,7 +28,7 @@ PUT_BACK = "`qtop undo` puts back what it did."
 _NOISE = ("sudo: ", "Error executing command as another user: ", "qtop's helper: ")
 _TOLD = {
     "Error getting authority": "polkit does not run here",
-    "No session for cookie": "polkit has nobody to ask for the password",
+    "Error creating textual authentication agent": "there is no terminal on which to ask for a password",
     "Not authorized": "not authorized",
 }
 """What pkexec says, in words; first what its line begins with."""
