@@ -1,9 +1,13 @@
-/* LD_PRELOAD: SIGKILL at the N-th call that a change to threads' CPUs is made of, in the process that makes it.
+/* LD_PRELOAD: SIGKILL at the N-th call that a change is made of, in the process that makes it.
  *
- * Counted are the opening, writing and syncing of the journal and of its folder, and every sched_setaffinity; counting
- * begins when a file named journal.jsonl is first opened for writing. Environment:
+ * Counted are the opening, writing and syncing of the journal and of its folder, the renaming and removing of files, and
+ * every sched_setaffinity; counting begins when a file named journal.jsonl, or one of QTOP_KILL_FILES, is first opened
+ * for writing. Environment:
  *   QTOP_KILL_AT=N     die at the N-th (counted from 1); 0 or unset: only tell
  *   QTOP_KILL_MODE     "before" (default) the call, "after" it, or "torn": a write of which half is done, else before
+ *   QTOP_KILL_FILES=…  more files whose opening and writing count, with colons between them
+ *   QTOP_KILL_PID=PID  this process dies instead; the caller goes on
+ *   QTOP_KILL_SLEEP=S  sleep so many seconds at that call; nobody dies
  *   QTOP_KILL_LOG=FILE one line for each call: its number and its name, written before anything else happens
  */
 #define _GNU_SOURCE
@@ -45,7 +49,17 @@ static void tell(int number, const char *name) {
 }
 
 static void die(void) {
-    syscall(SYS_kill, getpid(), SIGKILL);
+    const char *seconds = getenv("QTOP_KILL_SLEEP");
+    if (seconds) {
+        usleep((useconds_t)(atof(seconds) * 1e6));
+        return;
+    }
+    const char *other = getenv("QTOP_KILL_PID");
+    syscall(SYS_kill, other ? atoi(other) : getpid(), SIGKILL);
+    if (other) {
+        usleep(50000); /* for its ends of the pipes to close */
+        return;
+    }
     for (;;)
         pause();
 }
@@ -65,20 +79,40 @@ static int reached(const char *name) {
         if (here && !mode_is("after"))                                                                                 \
             die();                                                                                                     \
         type result = CALL;                                                                                            \
-        if (here)                                                                                                      \
+        if (here && mode_is("after"))                                                                                  \
             die();                                                                                                     \
         return result;                                                                                                 \
     } while (0)
 
+/* Whether QTOP_KILL_FILES has this path. */
+static int is_listed(const char *path, size_t length) {
+    const char *list = getenv("QTOP_KILL_FILES");
+    while (list && *list) {
+        size_t here = strcspn(list, ":");
+        if (here == length && strncmp(list, path, length) == 0)
+            return 1;
+        list += here + (list[here] == ':');
+    }
+    return 0;
+}
+
 static int is_journal(const char *path, int flags) {
     size_t length = path ? strlen(path) : 0;
     const char *name = "/journal.jsonl";
-    return length >= strlen(name) && strcmp(path + length - strlen(name), name) == 0 && (flags & O_ACCMODE) != O_RDONLY;
+    if (!path || (flags & O_ACCMODE) == O_RDONLY)
+        return 0;
+    return (length >= strlen(name) && strcmp(path + length - strlen(name), name) == 0) || is_listed(path, length);
 }
 
-static int opened(int fd) {
+/* The kernel takes a value of its own whole or not at all; what lies on a disk may be torn. */
+static int is_whole(const char *path) {
+    size_t length = strlen(path);
+    return is_listed(path, length) && !(length > 4 && strcmp(path + length - 4, ".new") == 0);
+}
+
+static int opened(int fd, int whole) {
     if (fd >= 0 && fd < FDS)
-        atomic_store(&journal[fd], 1);
+        atomic_store(&journal[fd], whole ? 2 : 1);
     return fd;
 }
 
@@ -90,7 +124,7 @@ static int do_open(int folder, const char *path, int flags, mode_t mode) {
 
 static int open_journal(int folder, const char *path, int flags, mode_t mode) {
     atomic_store(&armed, 1);
-    AT("open", int, opened(do_open(folder, path, flags, mode)));
+    AT("open", int, opened(do_open(folder, path, flags, mode), is_whole(path)));
 }
 
 static int any_open(int folder, const char *path, int flags, mode_t mode) {
@@ -125,17 +159,17 @@ int close(int fd) {
 static ssize_t torn_write(int fd, const void *data, size_t size) {
     syscall(SYS_write, fd, data, size / 2);
     die();
-    return -1;
+    return (ssize_t)(size / 2);
 }
 
 static ssize_t journal_write(int fd, const void *data, size_t size) {
     int here = reached("write");
-    if (here && mode_is("torn"))
+    if (here && mode_is("torn") && atomic_load(&journal[fd]) == 1)
         return torn_write(fd, data, size);
     if (here && !mode_is("after"))
         die();
     ssize_t done = NEXT(write)(fd, data, size);
-    if (here)
+    if (here && mode_is("after"))
         die();
     return done;
 }
@@ -168,6 +202,12 @@ int rename(const char *from, const char *to) {
     if (!atomic_load(&armed))
         return NEXT(rename)(from, to);
     AT("rename", int, NEXT(rename)(from, to));
+}
+
+int unlink(const char *path) {
+    if (!atomic_load(&armed) && !is_listed(path, strlen(path)))
+        return NEXT(unlink)(path);
+    AT("unlink", int, NEXT(unlink)(path));
 }
 
 /* Before the journal is open there is nothing to undo from: one here is the worst that could happen, so it counts. */

@@ -35,21 +35,24 @@ class InFolder(SysfileKnob):
         for path in self._paths:
             path.write_text("60\n")
 
-    def paths(self) -> list[Path]:
+    def paths(self, frame: Frame) -> list[Path]:
         return self._paths
 
-    def valid(self, value: str) -> bool:
+    def known(self, path: Path) -> bool:
+        return path in self._paths
+
+    def valid(self, value: str, path: Path) -> bool:
         return number_in(value, 0, 200)
 
-    def values(self) -> str:
+    def values(self, path: Path) -> str:
         return "0 to 200"
 
-    def proposed(self, frame: Frame) -> str:
+    def proposed(self, frame: Frame, paths: list[Path]) -> str:
         return "10"
 
     @property
-    def held(self) -> list[str]:
-        return [path.read_text() for path in self._paths]
+    def texts(self) -> list[str]:
+        return [path.read_text().strip() for path in self._paths]
 
 
 @pytest.fixture
@@ -77,11 +80,11 @@ def both(two: tuple[InFolder, InFolder], journal: Journal, verdict: str, value: 
 
 def test_parts_are_kept_together_and_undone_together(two: tuple[InFolder, InFolder], journal: Journal) -> None:
     assert both(two, journal, "improved")
-    assert [one.held for one in two] == [["10"] * 3, ["10"]]
+    assert [one.texts for one in two] == [["10"] * 3, ["10"]]
     (change,) = journal.in_force()
     assert (change.knob, change.new) == ("first + second", "10, 10")
     assert undo(journal).restored == 4
-    assert [one.held for one in two] == [["60"] * 3, ["60"]]
+    assert [one.texts for one in two] == [["60"] * 3, ["60"]]
     assert journal.in_force() == []
 
 
@@ -99,7 +102,7 @@ def test_parts_that_make_it_worse_go_back_in_reverse(
         monkeypatch.setattr(one, "restore", restore)
     assert not both(two, journal, "worse")
     assert order == ["second", "first"]
-    assert [one.held for one in two] == [["60"] * 3, ["60"]]
+    assert [one.texts for one in two] == [["60"] * 3, ["60"]]
 
 
 def test_a_second_part_that_fails_takes_the_first_back(
@@ -111,26 +114,26 @@ def test_a_second_part_that_fails_takes_the_first_back(
     monkeypatch.setattr(two[1], "apply", fails)
     with pytest.raises(OSError, match="Invalid argument"):
         both(two, journal, "improved")
-    assert [one.held for one in two] == [["60\n"] * 3, ["60\n"]] or [one.held for one in two] == [["60"] * 3, ["60\n"]]
+    assert [one.texts for one in two] == [["60"] * 3, ["60"]]
     assert journal.in_force() == []
 
 
 def test_somebody_elses_value_in_one_part_keeps_undo_from_all(two: tuple[InFolder, InFolder], journal: Journal) -> None:
     both(two, journal, "improved")
-    two[0].paths()[1].write_text("77\n")
+    two[0].paths(FRAME)[1].write_text("77\n")
     with pytest.raises(Refused, match=r"first1: before qtop 60, qtop wrote 10, now 77"):
         undo(journal)
-    assert [one.held for one in two] == [["10", "77\n", "10"], ["10"]]
+    assert [one.texts for one in two] == [["10", "77", "10"], ["10"]]
 
 
 def test_all_puts_back_what_can_be_and_names_what_cannot(two: tuple[InFolder, InFolder], journal: Journal) -> None:
     for one in two:
         run([(one, lambda one=one: one.plan(FRAME, "5"))], None, quiet, Policy(), journal)  # type: ignore[misc]
-    two[0].paths()[0].write_text("77\n")
+    two[0].paths(FRAME)[0].write_text("77\n")
     with pytest.raises(Refused, match=r"1 put back, 1 not: first: somebody else changed this since"):
         undo_all(journal)
-    assert two[1].held == ["60"]
-    two[0].paths()[0].write_text("5")
+    assert two[1].texts == ["60"]
+    two[0].paths(FRAME)[0].write_text("5")
     assert [one.knob for one in undo_all(journal)] == ["first"]
     assert undo_all(journal) == []
 
@@ -169,7 +172,10 @@ def test_values_that_the_kernel_would_not_take_are_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize("path", ["/etc/shadow", "/proc/sys/vm/../vm/swappiness", "/proc/sys/kernel/core_pattern"])
 @pytest.mark.parametrize("knob", [Swappiness(), NumaBalancing()], ids=lambda one: one.id)
 def test_the_helper_writes_no_file_but_the_knobs_own(knob: SysfileKnob, path: str) -> None:
-    for files in ([{"path": path, "old": "0", "new": "1"}], [{"path": str(knob.paths()[0]), "old": "0", "new": "|sh"}]):
+    for files in (
+        [{"path": path, "old": "0", "new": "1"}],
+        [{"path": str(knob.paths(FRAME)[0]), "old": "0", "new": "|sh"}],
+    ):
         with pytest.raises(Refused):
             knob.check({"boot": "x", "new": "1", "files": files})
 

@@ -6,27 +6,25 @@ It gets a knob's name and a record, a line of JSON each, never a command; see ``
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from qtop.act.change import Knob, Record, Work
+from qtop.act.helper_process import HelperProcess, Lost
 from qtop.errors import QtopError, Refused
 
 HELPER = Path(__file__).with_name("helper.py")
-GREETING_S = 300.0
-"""For a person to type a password; sudo itself gives up after five minutes."""
+ASKED_S = 1000.0
+"""For a person to type a password. sudo gives up by itself after five minutes, three times over."""
+UNASKED_S = 60.0
+"""For a start that asks nobody."""
 ANSWER_S = 60.0
 """Without a word from the helper; each word of progress begins it anew."""
-LINE = 4 << 20
-"""Bytes of one answer at most."""
+NOTHING = "Nothing was changed."
 
 
 class Hands:
@@ -35,7 +33,8 @@ class Hands:
     def __init__(self, interactive: bool = True) -> None:
         """``interactive``: there is a terminal on which a password may be asked for."""
         self._interactive = interactive
-        self._helper: subprocess.Popen[bytes] | None = None
+        self._helper: HelperProcess | None = None
+        self._wishes = 0
 
     def ready(self) -> None:
         """Have the helper, asking for a password where one is wanted. Refused, in one line, when there is none to be
@@ -44,26 +43,31 @@ class Hands:
             return
         command = elevation(self._interactive)
         try:
-            helper = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=None if self._interactive else subprocess.DEVNULL,
-            )
+            helper = HelperProcess(command)
         except OSError as error:
             raise Refused(f"{command[0]} cannot be started: {error.strerror}", NOTHING) from None
-        self._helper = helper
         try:
-            hello = self._hear(GREETING_S)
+            hello = helper.hear(ASKED_S if self._interactive or _is_pkexec(command) else UNASKED_S)
         except QtopError:
-            self.close()
-            raise Refused(
-                f"{Path(command[0]).name} did not let qtop become root",
-                "Nothing was changed; `sudo qtop …` does it too.",
-            ) from None
+            raise self._refused(Path(command[0]).name, helper.close()) from None
+        except BaseException:
+            helper.close()
+            raise
         if hello.get("qtop") != "helper":
-            self.close()
+            helper.close()
             raise Refused("the helper does not speak as qtop's does", NOTHING)
+        self._helper = helper
+
+    def _refused(self, name: str, reason: str) -> Refused:
+        told = f": {reason}" if reason else ""
+        if not self._interactive and "password" in reason:
+            return Refused(
+                "this change takes root, and sudo wants a password for which there is no terminal",
+                f"{NOTHING} Run it in a terminal, or as `sudo qtop …`.",
+            )
+        return Refused(
+            f"this change takes root, and {name} did not let qtop become it{told}", f"{NOTHING} Run qtop as root."
+        )
 
     def apply(self, knob: Knob, record: Record, root: bool, work: Work) -> None:
         """As ``knob.apply``; with ``root`` through the helper, unless this process is root."""
@@ -81,59 +85,50 @@ class Hands:
 
     def _ask(self, do: str, knob: Knob, record: Record, work: Work) -> None:
         self.ready()
-        self._tell({"do": do, "knob": knob.id, "record": record})
-        while True:
-            answer = self._hear(ANSWER_S)
-            if "say" in answer:
-                work.say(str(answer["say"]))
-                self._tell({"go": not work.cancelled()})
-            elif isinstance(answer.get("extended"), dict):
-                record.clear()
-                record.update(answer["extended"])
-                work.save()
-                self._tell({"saved": True})
-            elif "refused" in answer:
-                raise Refused(str(answer["refused"]), str(answer.get("hint", "")))
-            elif answer.get("done"):
-                return
-
-    def _tell(self, message: dict[str, Any]) -> None:
-        assert self._helper is not None
-        assert self._helper.stdin is not None
-        try:
-            self._helper.stdin.write(json.dumps(message).encode() + b"\n")
-            self._helper.stdin.flush()
-        except OSError:
-            raise Refused("the helper has ended", "`qtop undo` puts back what it did.") from None
-
-    def _hear(self, seconds: float) -> dict[str, Any]:
-        """One answer; Refused when none comes in time, or what comes is none."""
         helper = self._helper
         assert helper is not None
-        assert helper.stdout is not None
-        line = _line(helper.stdout, seconds)
+        self._wishes += 1
         try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Refused("the helper has ended" if not line else "the helper cannot be understood", "Run `qtop undo`.")
-        return answer
+            self._converse(helper, {"do": do, "knob": knob.id, "record": record, "id": self._wishes}, record, work)
+        except Lost:
+            # What it says from now on, if anything, would be taken for the answer to something else.
+            self._helper = None
+            helper.close(0.0)
+            raise
+
+    def _converse(self, helper: HelperProcess, wish: dict[str, Any], record: Record, work: Work) -> None:
+        """Send a wish and do what is asked meanwhile. A wish before it may have been interrupted on this side, by
+        Ctrl-C: what is still said of that one is told to stop, and otherwise stepped over."""
+        helper.tell(wish)
+        while True:
+            answer = helper.hear(ANSWER_S)
+            ours = answer.get("id") == wish["id"]
+            if "say" in answer:
+                if ours:
+                    work.say(str(answer["say"]))
+                helper.tell({"go": ours and not work.cancelled()})
+            elif isinstance(answer.get("extended"), dict):
+                if not ours:
+                    helper.tell({"saved": False})
+                    continue
+                record.clear()
+                record.update(answer["extended"])
+                try:
+                    work.save()
+                except BaseException:
+                    helper.tell({"saved": False})
+                    raise
+                helper.tell({"saved": True})
+            elif ours and "refused" in answer:
+                raise Refused(str(answer["refused"]), str(answer.get("hint", "")))
+            elif ours and answer.get("done"):
+                return
 
     def close(self) -> None:
         """Let the helper end: it does so by itself when nobody talks to it any more."""
         helper, self._helper = self._helper, None
-        if helper is None:
-            return
-        for pipe in (helper.stdin, helper.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        try:
-            helper.wait(5)
-        except subprocess.TimeoutExpired:
-            with suppress(OSError):  # it is root's: the kernel may not let us
-                helper.kill()
+        if helper is not None:
+            helper.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,51 +142,35 @@ def using(hands: Hands | None) -> AbstractContextManager[Hands]:
     return nullcontext(hands) if hands is not None else Hands(interactive=False)
 
 
-NOTHING = "Nothing was changed."
+def helper_command() -> list[str]:
+    """The helper as root starts it: what a sudoers file would have to allow.
+
+    -I: neither the environment nor the working directory chooses what a root process imports. -B: it leaves no files
+    of root's in somebody else's folders.
+    """
+    return [_python(), "-I", "-B", str(HELPER)]
 
 
 def elevation(interactive: bool) -> list[str]:
-    """The command that starts the helper as root; Refused where nothing here can, or not without a terminal."""
-    # -I: neither the environment nor the working directory chooses what a root process imports.
-    helper = [sys.executable, "-I", str(HELPER)]
+    """The command that starts the helper as root; Refused where nothing here can."""
     if sudo := shutil.which("sudo"):
-        if not interactive and not _without_password(sudo):
-            raise Refused(
-                "this change takes root, and sudo wants a password for which there is no terminal",
-                "Nothing was changed. Run it in a terminal, or as `sudo qtop …`.",
-            )
-        return [sudo, "--", *helper] if interactive else [sudo, "-n", "--", *helper]
+        # sudo asks on the terminal only where it wants a password. What it would say without asking is found out by
+        # asking it so: its list of what is allowed (-l) does not tell whether that takes a password.
+        return [sudo, *([] if interactive else ["-n"]), "--", *helper_command()]
     if pkexec := shutil.which("pkexec"):
-        return [pkexec, *helper]
-    raise Refused("this change takes root, and there is neither sudo nor pkexec here", "Run qtop as root.")
+        return [pkexec, *helper_command()]
+    raise Refused("this change takes root, and there is neither sudo nor pkexec here", f"{NOTHING} Run qtop as root.")
 
 
-def asks_nothing() -> bool:
-    """True if the helper can be had without a word to anybody."""
-    sudo = shutil.which("sudo")
-    return os.geteuid() == 0 or (sudo is not None and _without_password(sudo))
+def _is_pkexec(command: list[str]) -> bool:
+    """It may have a window of its own in which it asks."""
+    return Path(command[0]).name == "pkexec"
 
 
-def _without_password(sudo: str) -> bool:
-    words: Sequence[str] = (sudo, "-n", "-l", "--", sys.executable, "-I", str(HELPER))
+def _python() -> str:
+    """This interpreter by the name that does not depend on how qtop was started."""
+    plain = Path(sys.prefix, "bin", "python3")
     try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
-
-
-def _line(pipe: IO[bytes], seconds: float) -> bytes:
-    """One line of a pipe, "" at its end or when none comes in time."""
-    got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(pipe.readline(LINE)), daemon=True)
-    reader.start()
-    reader.join(seconds)
-    return got[0] if got else b""
+        return str(plain) if plain.samefile(sys.executable) else sys.executable
+    except OSError:
+        return sys.executable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,16 @@ from qtop.act.change import Knob, Plan, Reading, Record, Work
 from qtop.errors import Refused
 from qtop.model.frame import Frame
 
+SYSCTL_FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
 PATHS = re.compile(r"/etc/(sysctl|tmpfiles)\.d/90-qtop-[a-z0-9-]{1,40}\.conf", re.ASCII)
 TEXTS = re.compile(
-    r"(vm|kernel)\.[a-z_]{1,40} = [0-9]{1,6}\n|(w /sys/[a-z0-9_/.-]{1,120} - - - - [a-z_]{1,30}\n){1,1024}", re.ASCII
+    r"(vm\.swappiness|kernel\.numa_balancing) = [0-9]{1,3}\n"
+    r"|w /sys/kernel/mm/transparent_hugepage/enabled - - - - (always|madvise|never)\n"
+    r"|(w /sys/devices/system/cpu/cpufreq/policy[0-9]{1,5}/"
+    r"(scaling_governor|energy_performance_preference) - - - - [a-z0-9_]{1,30}\n){1,4096}",
+    re.ASCII,
 )
+"""All that such a file can say. It is root's, and read at each start: no path and no name that is not spelled out."""
 
 
 class Lasting(Knob):
@@ -36,26 +42,39 @@ class Lasting(Knob):
         """Write the file whole, or not at all."""
         path = Path(record["path"])
         if _text(path) == record["old"]:
-            _replace(path, record["text"])
+            try:
+                _replace(path, record["text"])
+            except OSError as error:
+                raise Refused(f"{path} cannot be written: {error.strerror}", "The old values are put back.") from None
 
     def read(self, record: Record) -> Reading:
         """By its whole text."""
         reading = Reading()
         path = Path(record["path"])
         old, new = record["old"] or "(no file)", record["text"]
-        now = _text(path)
+        try:
+            now = _text(path)
+        except OSError as error:
+            reading.elsewhere = f"{path} cannot be read: {error.strerror}"
+            now = None
         reading.put(str(path), old.strip(), new.strip(), "(no file)" if now is None else now.strip())
         return reading
 
     def restore(self, record: Record, work: Work) -> None:
         """The text from before, or no file."""
         path = Path(record["path"])
+        with suppress(OSError):
+            _new(path).unlink()  # of a qtop that was killed while it wrote
         if _text(path) != record["text"]:
             return
-        if record["old"] is None:
-            path.unlink()
-        else:
-            _replace(path, record["old"])
+        try:
+            if record["old"] is None:
+                path.unlink()
+                _sync(path.parent)
+            else:
+                _replace(path, record["old"])
+        except OSError as error:
+            raise Refused(f"{path} cannot be put back: {error.strerror}") from None
 
     def check(self, record: Record) -> None:
         """Only files of qtop's own, with settings of the kernel in them; the text from before is what stands there."""
@@ -71,11 +90,15 @@ LASTING = Lasting()
 
 
 def plan_lasting(plan: Plan, file: tuple[str, str]) -> Plan:
-    """The part that makes ``plan`` last; Refused where the file says so already."""
+    """The part that makes ``plan`` last; Refused where the file says so already, or says something of its own."""
     path, text = file
+    if not Path(path).parent.is_dir():
+        raise Refused(f"this host has no {Path(path).parent}", "Leave out --persist.")
     old = _text(Path(path))
     if old == text:
         raise Refused(f"{path} says so already")
+    if old is not None and not TEXTS.fullmatch(old):
+        raise Refused(f"somebody else has written to {path}", "Move it away, or leave out --persist.")
     record: dict[str, Any] = {"new": path, "path": path, "text": text, "old": old}
     change = "made" if old is None else "replaced"
     return Plan(
@@ -84,35 +107,60 @@ def plan_lasting(plan: Plan, file: tuple[str, str]) -> Plan:
         summary=f"{plan.knob}: at each start of the host too",
         preview=(f"{path} is {change}: {text.strip()}",),
         record=record,
+        warnings=_later(Path(path), text),
         root=os.geteuid() != 0,
         right="root",
-        undone="`qtop undo` takes the file away",
+        undone="`qtop undo` takes the file away" if old is None else "`qtop undo` puts the old text back",
         settle_s=0.0,
     )
 
 
+def _later(path: Path, text: str) -> tuple[str, ...]:
+    """Files that are read after this one and set the same sysctl: the last one wins (source: sysctl.d(5))."""
+    name, equals, _ = text.partition(" = ")
+    found = []
+    for folder in SYSCTL_FOLDERS if equals else ():
+        for other in sorted(Path(folder).glob("*.conf")):
+            lines = (line.partition("=")[0].strip(" \t-") for line in (_text(other) or "").splitlines())
+            if other.name > path.name and name in (line.replace("/", ".") for line in lines):
+                found.append(f"{other} sets {name} too and is read later: that one wins at the next start")
+    return tuple(found)
+
+
 def _text(path: Path) -> str | None:
+    """None where there is no such file; OSError where it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except FileNotFoundError:
         return None
 
 
+def _new(path: Path) -> Path:
+    """What the file is called until it is whole; a name that nobody reads (source: sysctl.d(5), tmpfiles.d(5))."""
+    return path.with_name(f".{path.name}.new")
+
+
 def _replace(path: Path, text: str) -> None:
     """Atomic, and on disk when it returns."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=".qtop-")
+    fd = os.open(_new(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with os.fdopen(fd, "w") as file:
             file.write(text)
             file.flush()
             os.fchmod(fd, 0o644)
             os.fsync(fd)
-        Path(name).replace(path)
+        _new(path).replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            _new(path).unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A name is on disk only once its folder is."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(fd)
     finally:
-        os.close(folder)
+        os.close(fd)
