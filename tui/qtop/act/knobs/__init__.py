@@ -6,10 +6,19 @@ from qtop.act.change import Knob
 from qtop.act.knobs.cpu_affinity import CpuAffinity
 from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness
 from qtop.act.knobs.lasting import LASTING
+from qtop.act.knobs.neighbours_cpus import NeighboursCpus
+from qtop.act.knobs.neighbours_nice import NeighboursNice
 from qtop.act.knobs.server_flags import ServerFlags
 from qtop.errors import QtopError
 
-OFFERED: tuple[Knob, ...] = (CpuAffinity(), Swappiness(), NumaBalancing(), ServerFlags())
+OFFERED: tuple[Knob, ...] = (
+    CpuAffinity(),
+    NeighboursNice(),
+    NeighboursCpus(),
+    Swappiness(),
+    NumaBalancing(),
+    ServerFlags(),
+)
 """Those that a user may turn."""
 KNOBS: dict[str, Knob] = {knob.id: knob for knob in (*OFFERED, LASTING)}
 
