@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from qtop.act.change import Knob
 from qtop.act.knobs.cpu_affinity import CpuAffinity
+from qtop.act.knobs.gpu_clocks import GpuClocks
+from qtop.act.knobs.gpu_settings import GpuPersistence, GpuPowerLimit
 from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness
 from qtop.act.knobs.lasting import LASTING
 from qtop.act.knobs.neighbours_cpus import NeighboursCpus
@@ -17,6 +19,9 @@ OFFERED: tuple[Knob, ...] = (
     NeighboursCpus(),
     Swappiness(),
     NumaBalancing(),
+    GpuPowerLimit(),
+    GpuClocks(),
+    GpuPersistence(),
     ServerFlags(),
 )
 """Those that a user may turn."""
