@@ -14,7 +14,8 @@ from tests.fakes.load import cpuset
 
 from qtop.act.change import Plan, Reading, Work
 from qtop.act.knobs import knob
-from qtop.act.knobs.cpu_affinity import CpuAffinity, start_ticks
+from qtop.act.knobs.cpu_affinity import CpuAffinity
+from qtop.act.knobs.processes import start_ticks
 from qtop.errors import QtopError, Refused, Unreachable
 from qtop.sample import NOT_YET, Absent, Why, cpulist
 

@@ -12,7 +12,7 @@
  *                             power_limit power_limit_min power_limit_max power_limit_default sm_mhz mem_mhz sm_max_mhz
  *                             mem_max_mhz reasons reasons_supported pcie_gen pcie_width pcie_gen_max pcie_width_max
  *                             pcie_gen_device pstate arch compute ("9.0") bus_width slowdown shutdown margin mig
- *                             ecc_corrected ecc_uncorrected fan
+ *                             ecc_corrected ecc_uncorrected fan persistence
  *   0.field.74 123            a field value (0.error.field.74 3: its own return code; 0.field_type.74 1: its value type)
  *   0.proc 1234 1073741824    a compute process, once a line; "na" for memory that the driver will not tell;
  *                             0.graphics_proc and 0.mps_proc likewise
@@ -25,7 +25,7 @@
  * What the file does not say is NOT_SUPPORTED, but for uuid, name and pci, and an empty process list. On a GPU with
  * "mig 1" utilization, samples and GPM are NOT_SUPPORTED.
  * Errors and hangs also take the names handle, memory, memory_v2, processes, fields, constraints, power_set, locked_clocks,
- * gpm_support, gpm_sample, gpm_metrics, samples, events.
+ * persistence_set, gpm_support, gpm_sample, gpm_metrics, samples, events.
  * Setters write FILE.state ("0.power_limit 300000", "0.locked_clocks 210 1500"), which goes before FILE when read.
  * Built with -DQTOP_FAKE_OLD it lacks the functions that a driver of 2021 lacks.
  */

@@ -1,4 +1,4 @@
-/* Power limit and locked clocks. */
+/* Power limit, locked clocks, persistence mode. */
 
 API int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *out)
 {
@@ -69,6 +69,17 @@ API int nvmlDeviceSetPowerManagementLimit(void *handle, unsigned limit)
         return INVALID_ARGUMENT;
     snprintf(value, sizeof value, "%u", limit);
     return state(gpu, "power_limit", value);
+}
+
+API int nvmlDeviceSetPersistenceMode(void *handle, unsigned mode)
+{
+    u64 now;
+    int gpu, code = enter_gpu("nvmlDeviceSetPersistenceMode", handle, "persistence_set", &gpu);
+    if (code)
+        return code;
+    if (!gpu_number(gpu, "persistence", &now))
+        return NOT_SUPPORTED;
+    return mode > 1 ? INVALID_ARGUMENT : state(gpu, "persistence", mode ? "1" : "0");
 }
 
 API int nvmlDeviceSetGpuLockedClocks(void *handle, unsigned low, unsigned high)

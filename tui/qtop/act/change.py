@@ -56,6 +56,9 @@ class Plan:
     """Seconds from the change until a measurement means something."""
     restart: bool = False
     """The server is started anew, and again to put the change back."""
+    keep: str = ""
+    """What has to be shown for it to stay where it is wanted for more than speed: "unless worse" or "always" (nothing
+    can put it back); "": whoever asks for the change decides."""
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -193,9 +193,11 @@ def run(
                 tell("measure", "measuring after")
                 judgement = meter.judge(before, meter.after(max(plan.settle_s for _, plan in plans)))
                 running.write("measured", verdict=judgement.verdict, text=judgement.text, data=judgement.data)
-            kept = judgement is None or policy.decides(judgement)
+            kept = judgement is None or _by_plans(plans, policy).decides(judgement)
             if kept:
                 running.write("kept")
+                if not any(knob.read(plan.record).targets for knob, plan in plans):
+                    running.write("gone")  # nothing of it can be put back: undo is not to find it
             else:
                 signals.hold()
                 running.put_back(judgement.verdict if judgement else "")
@@ -208,6 +210,13 @@ def run(
         if kept:
             tell("keep", text)
         return Outcome(running.txn, kept, tuple(plan for _, plan in plans), judgement, text)
+
+
+def _by_plans(plans: Sequence[tuple[Knob, Plan]], policy: Policy) -> Policy:
+    """Less has to be shown where all parts are wanted for more than speed; the strictest of them counts."""
+    wanted = {Keep(plan.keep) if plan.keep else Keep.IMPROVED for _, plan in plans}
+    least = next(keep for keep in Keep if keep in wanted)
+    return replace(policy, keep=least) if list(Keep).index(least) > list(Keep).index(policy.keep) else policy
 
 
 def _deaf(say: Say) -> Say:
@@ -270,8 +279,8 @@ def read_part(part: Part) -> Reading | None:
 def _verify(knob: Knob, plan: Plan) -> None:
     """Read back: every target must hold the new value or be gone."""
     reading = knob.read(plan.record)
-    if reading.all_gone:
-        raise Refused("the server ended while the change was being made")
+    if reading.targets and reading.all_gone:
+        raise Refused("what was to be changed ended while the change was being made")
     if reading.drifted or reading.old:
         odd = str(reading.drifted[0]) if reading.drifted else f"{reading.old} kept their old value"
         raise Refused(f"the change did not take: {odd}")

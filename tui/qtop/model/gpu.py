@@ -76,6 +76,7 @@ def _view(
     return GpuView(
         index=new.index,
         name=new.name,
+        uuid=new.uuid,
         util=_share(new.util),
         mem_used=new.mem_used,
         mem_total=new.mem_total,

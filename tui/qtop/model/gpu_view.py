@@ -92,6 +92,7 @@ class GpuView(msgspec.Struct, frozen=True):
     """A ``qtop.model.gpu_link.Link`` once the GPU has been under load for seconds: idle links slow down by design."""
     pcie_rx_s: Reading[float] = NOT_YET
     """Bytes a second to the GPU."""
+    uuid: Reading[str] = NOT_YET
     pcie_tx_s: Reading[float] = NOT_YET
     """Bytes a second from the GPU."""
     pcie_capacity_s: Reading[float] = NOT_YET

@@ -11,20 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from qtop.act.change import Knob, Plan, Reading, Record, Work
+from qtop.act.knobs.processes import comm_of, is_same, may_set, pid_namespace, start_ticks, tids_of
 from qtop.clock import boot_id
 from qtop.collect.cgroup import CgroupReader
-from qtop.collect.stat import parse_stat
 from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.frame import Frame, HostView, SchedView
 from qtop.sample import Absent, ServerInfo, cpulist
 
 ROUNDS = 8
 """Looks for threads born meanwhile before giving up."""
-CAP_SYS_NICE = 1 << 23
 CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
 """What a user may write; longer numbers are no CPUs, and a range of them would not fit in memory."""
 
@@ -50,7 +48,7 @@ class CpuAffinity(Knob):
         root = False
         with closing(CgroupReader()) as cgroups:
             for pid in sorted({thread.pid for thread in sched.threads}):
-                root = root or not _may(pid)
+                root = root or not may_set(pid)
                 # A part of the server may sit in a cgroup of its own, and the kernel would cut its mask without a word.
                 goal = target & _cpuset(cgroups, pid, target)
                 process = _entry(pid, cpulist.show(goal), worst.allowed, before, kept) if goal else None
@@ -70,7 +68,7 @@ class CpuAffinity(Knob):
         preview += [f"{count} with CPUs {mask} of their own: stay" for mask, count in kept.most_common(3) if count]
         record = {
             "boot": boot_id(),
-            "pidns": _pid_namespace(),
+            "pidns": pid_namespace(),
             "new": new,
             "processes": processes,
             "server": _server_name(frame),
@@ -92,7 +90,7 @@ class CpuAffinity(Knob):
     def apply(self, record: Record, work: Work) -> None:
         """Set the new mask on each thread of the record; one born since with an old mask joins the record first."""
         for process in record["processes"]:
-            if not _alive(record, process):
+            if not is_same(record, process):
                 continue
             for _ in range(ROUNDS):
                 if _add_newborn(process):
@@ -107,7 +105,7 @@ class CpuAffinity(Knob):
         """
         failed: Refused | None = None
         for process in record["processes"]:
-            if not _alive(record, process):
+            if not is_same(record, process):
                 continue
             for _ in range(ROUNDS):
                 try:
@@ -122,10 +120,10 @@ class CpuAffinity(Knob):
     def read(self, record: Record) -> Reading:
         """Each thread of the record: qtop's mask, the old one, gone, or somebody else's."""
         reading = Reading()
-        if record["boot"] == boot_id() and record.get("pidns", "") != _pid_namespace():
+        if record["boot"] == boot_id() and record.get("pidns", "") != pid_namespace():
             reading.elsewhere = "the change was made in another container: its processes cannot be seen from here"
         for process in record["processes"]:
-            alive = not reading.elsewhere and _alive(record, process)
+            alive = not reading.elsewhere and is_same(record, process)
             new = process["new"]
             for tid, (born, old) in process["threads"].items():
                 mask = _mask(int(tid)) if alive and start_ticks(process["pid"], int(tid)) == born else None
@@ -151,7 +149,7 @@ def _entry(pid: int, new: str, waiting: str, before: Counter[str], kept: Counter
     threads: dict[str, list[Any]] = {}
     others: dict[str, int] = {}
     mixed = False
-    for tid in _tids(pid):
+    for tid in tids_of(pid):
         mask, born = _mask(tid), start_ticks(pid, tid)
         if mask is None or born is None:
             continue
@@ -164,7 +162,7 @@ def _entry(pid: int, new: str, waiting: str, before: Counter[str], kept: Counter
     before.update(mask for _, mask in threads.values())
     if not threads or start is None:
         return None
-    found = {"pid": pid, "start": start, "comm": _comm(pid), "new": new, "mixed": mixed}
+    found = {"pid": pid, "start": start, "comm": comm_of(pid), "new": new, "mixed": mixed}
     return found | {"threads": threads, "others": others}
 
 
@@ -227,22 +225,10 @@ def _narrow(process: dict[str, Any]) -> bool:
 
 def _living(pid: int) -> Iterator[tuple[int, int, str]]:
     """The threads of a process: number, birth in clock ticks since boot, mask."""
-    for tid in _tids(pid):
+    for tid in tids_of(pid):
         born, mask = start_ticks(pid, tid), _mask(tid)
         if born is not None and mask is not None:
             yield tid, born, mask
-
-
-def start_ticks(pid: int, tid: int, ended: bool = False) -> int | None:
-    """When a thread was born, in clock ticks since boot; with the number, its identity. None when it is gone.
-
-    ``ended`` also takes a thread that has ended and is listed still, as a main thread is while others run on.
-    """
-    try:
-        stat = parse_stat(Path(f"/proc/{pid}/task/{tid}/stat").read_bytes())
-    except OSError:
-        return None
-    return None if stat is None or (stat.state in "ZX" and not ended) else stat.start_ticks
 
 
 def _sched(frame: Frame) -> SchedView:
@@ -293,25 +279,6 @@ def _cpuset(cgroups: CgroupReader, pid: int, unknown: frozenset[int]) -> frozens
     return cpulist.parse(sample.cpuset)
 
 
-def _may(pid: int) -> bool:
-    """Whether the kernel would let this process change that one's CPUs (source: sched_setaffinity(2))."""
-    try:
-        uids = [int(uid) for uid in _status(pid, "Uid").split()[:2]]
-        capabilities = int(_status("self", "CapEff"), 16)
-    except (OSError, ValueError):
-        return True  # the call itself will tell
-    return os.geteuid() in uids or bool(capabilities & CAP_SYS_NICE)
-
-
-def _status(pid: int | str, name: str) -> str:
-    """One field of /proc/PID/status; ValueError where it is missing."""
-    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    raise ValueError(name)
-
-
 def _warnings(frame: Frame, target: frozenset[int]) -> tuple[str, ...]:
     if isinstance(frame.host, HostView):
         busy = [frame.host.per_cpu[cpu] for cpu in target if cpu in frame.host.per_cpu]
@@ -327,20 +294,6 @@ def _server_name(frame: Frame) -> str:
     return server.url if isinstance(server.url, str) else server.engine
 
 
-def _alive(record: dict[str, Any], process: dict[str, Any]) -> bool:
-    """True if this is the very process of the record: same boot, same number, same birth."""
-    born = start_ticks(process["pid"], process["pid"], ended=True)
-    return bool(record["boot"] == boot_id() and born == process["start"])
-
-
-def _pid_namespace() -> str:
-    """The namespace in which process numbers mean what they say here, or "" where it cannot be read."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
 def _inherited(process: dict[str, Any]) -> str:
     """The mask that a thread not in the record would have: the main thread's old one, else the commonest."""
     threads = process["threads"]
@@ -348,13 +301,6 @@ def _inherited(process: dict[str, Any]) -> str:
     if main is not None:
         return str(main[1])
     return str(Counter(mask for _, mask in threads.values()).most_common(1)[0][0])
-
-
-def _tids(pid: int) -> list[int]:
-    try:
-        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
-    except OSError:
-        return []
 
 
 def _mask(tid: int) -> str | None:
@@ -375,10 +321,3 @@ def _set(tid: int, mask: str) -> None:
         ) from None
     except OSError as error:
         raise Refused(f"the kernel refuses CPUs {mask} for thread {tid}: {error.strerror}") from None
-
-
-def _comm(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return "?"
