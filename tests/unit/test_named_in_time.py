@@ -25,6 +25,8 @@ CASES = {
     "prefill-bound": ("QT304", 45.0),
     "engine-stopped": ("QT305", 10.0),
     "vram-nearly-full": ("QT120", 20.0),
+    "api-server-saturated": ("QT203", 20.0),
+    "api-server-tokenizes": ("QT309", 45.0),
     "kv-full": ("QT301", 45.0),  # filling 800 000 tokens takes 24 s of it
 }
 """The verdict, and how many seconds it may take: critical ones 10, warnings 20, what needs histogram windows 45."""

@@ -214,6 +214,9 @@ def test_of_several_api_servers_the_busiest() -> None:
 def test_an_api_server_that_cannot_be_asked_or_seen() -> None:
     assert "late" in cannot("QT203", sched=api(0.97), engine=Absent(Why.LOST, "timed out"))
     assert value("QT203", sched=api(0.2), engine=ABSENT) == 0.0
+    silent = Absent(Why.FAILED, "127.0.0.1:8000 accepted but did not answer within 2 s")
+    assert value("QT203", sched=api(0.97), engine=silent) == 0.97
+    assert value("QT203", sched=api(0.5), engine=silent) == 0.5
     assert "API server" in cannot("QT203", sched=sched(thread()))
     assert "vLLM" in no_matter("QT203", server=ServerInfo(engine="llamacpp"))
 

@@ -20,7 +20,7 @@ from qtop.diagnose.rules.common import said, stage_share
 from qtop.diagnose.rules.cpu_wait import sched_of
 from qtop.diagnose.rules.frontend import LARGE, SOURCE, frontend_gap, whole_ms
 from qtop.model.frame import EngineView, Frame, SchedView, ThreadView
-from qtop.sample import Absent, ServerInfo, unanswered
+from qtop.sample import Absent, ServerInfo, Why, unanswered
 from qtop.units import percent
 
 FULL = 0.90
@@ -48,7 +48,8 @@ class ApiServerSaturated(Rule):
         if not api:
             return CannotTell("none of its processes is known as its API server")
         worst = max(api, key=lambda thread: thread.run)
-        silent = isinstance(frame.engine, Absent) and unanswered(frame.engine)
+        # Not one that refuses connections: it may be starting, or ending.
+        silent = isinstance(frame.engine, Absent) and unanswered(frame.engine) and frame.engine.why is Why.FAILED
         if isinstance(frame.engine, Absent) and worst.run >= FULL and not silent:
             return CannotTell(f"whether its answers come late: {said(frame.engine)}")
         # A loop that is full for good does not get to a scrape in time at all.
