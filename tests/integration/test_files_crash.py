@@ -216,7 +216,7 @@ def test_the_cpus_of_a_real_cgroup(cgroup: Cgroup, shim: Path, tmp_path: Path) -
 def test_the_weight_of_a_real_cgroup(helper: str, cgroup: Cgroup, shim: Path, tmp_path: Path) -> None:
     name, before = ("cpu.shares", "1024") if cgroup.version == 1 else ("cpu.weight", "100")
     path = cgroup.folder / name
-    some = {"sweeps": ["kept"]} if helper else {}
+    some: dict[str, Any] = {"sweeps": ["kept"]} if helper else {}
     told = sweep(
         shim, tmp_path, knob="cpu-weight", value="200", files={str(path): before}, pid=cgroup.pid, helper=helper, **some
     )

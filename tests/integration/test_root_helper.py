@@ -39,6 +39,10 @@ APPLY = [*QTOP, "apply", "swappiness=33", "--yes", "--no-measure", "--interval",
 UNDO = [*QTOP, "undo"]
 RIGHT = (PROMPT, f"{PASSWORD}\n".encode())
 WRONG = (PROMPT, b"guess\n")
+needs_polkit = pytest.mark.skipif(
+    not (shutil.which("pkexec") and shutil.which("dbus-daemon") and Path("/usr/lib/polkit-1/polkitd").exists()),
+    reason="needs pkexec, polkitd and dbus-daemon",
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +120,7 @@ def test_neither_sudo_nor_pkexec(user: OrdinaryUser) -> None:
     refused(user, user.run(APPLY), "there is neither sudo nor pkexec here", "Run qtop as root.")
 
 
-@pytest.mark.skipif(
-    not (shutil.which("pkexec") and shutil.which("dbus-daemon") and Path("/usr/lib/polkit-1/polkitd").exists()),
-    reason="needs pkexec, polkitd and dbus-daemon",
-)
+@needs_polkit
 @pytest.mark.parametrize("polkit", [POLKIT_LETS_HIM, "// nobody", ""], ids=["lets him", "does not", "is not there"])
 def test_pkexec_where_there_is_no_sudo(polkit: str, user: OrdinaryUser) -> None:
     (user.home / "bin/pkexec").symlink_to(shutil.which("pkexec") or "")
@@ -131,6 +132,15 @@ def test_pkexec_where_there_is_no_sudo(polkit: str, user: OrdinaryUser) -> None:
         refused(
             user, done, "pkexec did not let", "no terminal on which to ask" if polkit else "polkit does not run here"
         )
+
+
+@needs_polkit
+def test_a_wrong_password_for_pkexec(user: OrdinaryUser) -> None:
+    (user.home / "bin/pkexec").symlink_to(shutil.which("pkexec") or "")
+    user.path, user.polkit = str(user.home / "bin"), "// nobody"
+    refused(
+        user, user.at_terminal(APPLY, (b"Password:", b"guess\n")), "pkexec did not let qtop become it: not authorized"
+    )
 
 
 @pytest.fixture
@@ -241,21 +251,9 @@ JUNK: tuple[Any, ...] = (
     *([], {}, [[]], [{}], {"": 1}, [None], "0-99999999999", "|sh", "/proc/sys/vm/swappiness", "10\n20"),
 )
 FIELDS = (
-    "boot",
-    "new",
-    "old",
-    "files",
-    "path",
-    "text",
-    "beside",
-    "processes",
-    "pid",
-    "start",
-    "threads",
-    "others",
-    "id",
+    *("boot", "new", "old", "files", "path", "text", "beside", "processes", "pid", "start", "threads", "others", "id"),
+    *("mixed", "comm", "mounts", "launch", "argv", "kind"),
 )
-FIELDS += ("mixed", "comm", "mounts", "launch", "argv", "kind")
 
 
 def junk(chance: random.Random, depth: int = 0) -> Any:

@@ -60,7 +60,7 @@ class Hands:
 
     def _refused(self, name: str, reason: str) -> Refused:
         told = f": {reason}" if reason else ""
-        if not self._interactive and "password" in reason:
+        if name == "sudo" and not self._interactive and "password" in reason:
             return Refused(
                 "this change takes root, and sudo wants a password for which there is no terminal",
                 f"{NOTHING} Run it in a terminal, or as `sudo qtop …`.",

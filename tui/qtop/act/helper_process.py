@@ -26,6 +26,8 @@ LEAVE_S = 5.0
 MOST_SAID = 160
 PUT_BACK = "`qtop undo` puts back what it did."
 _NOISE = ("sudo: ", "Error executing command as another user: ", "qtop's helper: ")
+_REPORTED = "This incident "
+"""What sudo and pkexec say last, and a user need not be told."""
 _TOLD = {
     "Error getting authority": "polkit does not run here",
     "Error creating textual authentication agent": "there is no terminal on which to ask for a password",
@@ -135,13 +137,15 @@ class HelperProcess:
 
     def _reason(self) -> str:
         """The last thing said to standard error, as one clause."""
-        lines = [line.strip() for line in self._noise.decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = []
+        for line in self._noise.decode("utf-8", "replace").splitlines():
+            said = line.strip()
+            for noise in _NOISE:
+                said = said.removeprefix(noise)
+            if said and not said.startswith(_REPORTED):
+                lines.append(said)
         for begin, told in _TOLD.items():
             if any(line.startswith(begin) for line in lines):
                 return told
-        if not lines:
-            return ""
-        said = lines[-1]
-        for noise in _NOISE:
-            said = said.removeprefix(noise)
-        return "".join(char if char.isprintable() else " " for char in said)[:MOST_SAID].rstrip(". ")
+        last = lines[-1] if lines else ""
+        return "".join(char if char.isprintable() else " " for char in last)[:MOST_SAID].rstrip(". ")
