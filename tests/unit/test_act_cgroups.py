@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qtop.act.change import Work
 from qtop.act.knobs import cgroups
@@ -30,7 +29,7 @@ class Tree:
         self.root.mkdir()
         (self.root / "cpuset.cpus.effective").write_text("0-7\n")
         (self.root / "cgroup.procs").write_text("")
-        self._put(f"self/mountinfo", f"30 23 0:26 / {self.root} rw - cgroup2 cgroup2 rw\n")
+        self._put("self/mountinfo", f"30 23 0:26 / {self.root} rw - cgroup2 cgroup2 rw\n")
         (self.proc / "self/ns").mkdir()
         (self.proc / "self/ns/mnt").symlink_to("mnt:[1]")
 
@@ -240,7 +239,7 @@ def test_the_helper_writes_to_this_file_of_mounted_cgroups_only(name: str, tree:
     if name == "cpu.weight":
         link = tree.root / "link.service"
         link.symlink_to(tmp_path)
-        one = {"path": f"{link}/cpu.weight", "old": "100", "new": "1", "id": os.stat(tmp_path).st_ino}
+        one = {"path": f"{link}/cpu.weight", "old": "100", "new": "1", "id": tmp_path.stat().st_ino}
         record = {**CPUSET.record("1", {}), "files": [one]}
         with pytest.raises(Refused, match="cannot be written"):
             WEIGHT.apply(record, Work())
