@@ -31,6 +31,9 @@ _SAYS = re.compile(
     re.IGNORECASE,
 )
 _USAGE = re.compile(r"^(?:[\w./ -]+): error: (.+)$")
+_INVALID = re.compile(r"^\d+ validation errors? for ")
+_DETAIL = re.compile(r"^(?:Value error, |Assertion failed, )?(.+?) \[type=\w+, .*")
+"""pydantic says how many values are wrong, and in the lines below which and why."""
 _LAST = re.compile(r"failed to load model|exiting due to|main: exit", re.IGNORECASE)
 """What llama.cpp says last, after it has said why."""
 
@@ -39,6 +42,11 @@ def reason(lines: Sequence[str]) -> str:
     """The reason in one line, "" where the log does not say."""
     bare = [text for line in lines if (text := _bare(line))]
     raised = [found for text in bare if (found := _RAISED.match(text)) is not None and found[2]]
+    for at, text in enumerate(bare):
+        if (found := _RAISED.match(text)) is not None and found[2] and _INVALID.match(found[2]):
+            for below in bare[at + 1 : at + 5]:
+                if (detail := _DETAIL.match(below)) is not None:
+                    return _told(f"{found[1]}: {detail[1]}")
     for first in (True, False):
         for found in raised:
             if found[1] in _FOLLOWS and (first or _EMPTY.search(found[2])):
