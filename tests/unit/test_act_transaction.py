@@ -19,7 +19,8 @@ from tests.fakes.crash import Masks, ThreadedProcess, as_nobody, environment, fr
 from qtop.act.change import Plan, Work
 from qtop.act.journal import Journal, Part
 from qtop.act.knobs.cpu_affinity import CpuAffinity
-from qtop.act.transaction import Judgement, Keep, Outcome, Policy, run
+from qtop.act.proof import Judgement
+from qtop.act.transaction import Keep, Outcome, Policy, run
 from qtop.act.undo import undo
 from qtop.errors import QtopError, Refused
 from qtop.sample import cpulist

@@ -12,9 +12,12 @@ from qtop.act.hands import Hands
 from qtop.act.journal import Change, Journal
 from qtop.act.knobs import OFFERED, knob
 from qtop.act.knobs.lasting import LASTING, plan_lasting
-from qtop.act.meter import REQUESTS, TOKENS, WARMUP, ProbeMeter
+from qtop.act.meter import MOST, REQUESTS, TOKENS, WARMUP, Block, ProbeMeter
+from qtop.act.proof import Judgement
+from qtop.act.survey import Offer, survey
 from qtop.act.transaction import Ask, Outcome, Policy, Say, run
 from qtop.act.undo import Undone, undo
+from qtop.diagnose.engine import Finding
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
@@ -23,6 +26,7 @@ from qtop.probe.prompts import ENGLISH
 from qtop.probe.runner import plan_text
 from qtop.sample import ServerInfo
 
+CHECKED = "a difference is checked by going to and fro"
 Wish = tuple[str, str | None]
 """A knob's name, and the value wanted; None: what it proposes."""
 MakeRequest = Callable[[str, int, int, int], ProbeRequest]
@@ -80,6 +84,10 @@ class Actor:
         """Those that a user may turn."""
         return OFFERED
 
+    def survey(self, findings: Sequence[Finding]) -> tuple[Offer, ...]:
+        """Every knob as it stands now."""
+        return survey(self.knobs(), self.plan, findings)
+
     def cost(self) -> tuple[str, str | None]:
         """What measuring the change will send, before and after, and a warning when the server is saturated."""
         request = self._measuring()
@@ -89,8 +97,9 @@ class Actor:
             running, waiting = _int(frame.engine.running), _int(frame.engine.waiting)
         if isinstance(frame.server, ServerInfo):
             cap = _int(cap_of(frame))
-        text, warning = plan_text(request, running, waiting, cap)
-        return f"measured with test prompts before and after: each time {text}", warning
+        _, warning = plan_text(request, running, waiting, cap)
+        sent = f"{WARMUP + REQUESTS} to {WARMUP + MOST} of up to {TOKENS} tokens"
+        return f"measured with test prompts, {sent}, without the change and with it; {CHECKED}", warning
 
     def _measuring(self) -> ProbeRequest:
         return self._request(ENGLISH, TOKENS, REQUESTS, WARMUP)
@@ -118,6 +127,28 @@ class Actor:
             self._meter = None
             self._busy.release()
 
+    def measure(self, on_event: Callable[[ProbeEvent], None] | None = None) -> Block:
+        """Measure the server as it is; blocks. Refused while a change is under way, and where no request succeeds."""
+        if not self._busy.acquire(blocking=False):
+            raise Refused("a change is under way", "Wait for it to end.")
+        try:
+            self._cancelled.clear()
+            meter = self._meter = ProbeMeter(self._measuring, on_event)
+            return meter.before()
+        finally:
+            self._meter = None
+            self._busy.release()
+
+    @staticmethod
+    def compared(before: Block, after: Block) -> Judgement:
+        """What two measurements with nothing but changes between them say."""
+        return ProbeMeter.compared([before], [after])
+
+    @property
+    def cancelling(self) -> bool:
+        """What ran last was cancelled."""
+        return self._cancelled.is_set()
+
     def _measuring_as(self, first: ProbeRequest) -> ProbeRequest:
         """The test prompts for the server as it is now; as it was where it is not seen at the moment."""
         try:
@@ -139,11 +170,15 @@ class Actor:
         if self._busy.acquire(timeout=timeout):
             self._busy.release()
 
-    def undo(self, hands: Hands | None = None, say: Say | None = None) -> Undone:
-        """Put the latest change back."""
+    def undo(self, hands: Hands | None = None, say: Say | None = None, txn: str | None = None) -> Undone:
+        """Put the latest change back, or the one named."""
         if self.busy:
             raise Refused("a change is under way", "Wait for it to end.")
-        return undo(hands=hands, say=say)
+        return undo(txn=txn, hands=hands, say=say)
+
+    def changes(self) -> list[Change]:
+        """All that the journal tells of, the oldest first."""
+        return Journal().changes()
 
     def in_force(self) -> list[Change]:
         """Changes that undo would find, the latest first."""

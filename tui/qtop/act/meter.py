@@ -1,31 +1,45 @@
-"""Measuring a change with test prompts: the same few requests before and after, compared with a noise band."""
+"""Measuring a change with test prompts: short blocks of requests without and with it, compared with a noise band."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from qtop.act.transaction import Judgement
+from qtop.act.proof import Judgement
 from qtop.errors import Refused
-from qtop.probe.compare import compare
+from qtop.probe.compare import Change, Comparison, compare, compare_in_turn, known_within
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.runner import ProbeRun
 from qtop.probe.timing import ProbeResult
 
-REQUESTS = 5
+REQUESTS = 6
+"""A block has at least so many, and so many more at a time."""
+MOST = 24
+BLOCK_S = 3.0
+"""A block ends after so long, once it has its least number."""
+ENOUGH_PCT = 3.0
+"""Or when TTFT and the time between tokens are known within this."""
+ROUNDS = 3
+CLEAR = 3.0
+"""A difference so many times as wide as the band needs no third round."""
 WARMUP = 1
 TOKENS = 32
 VERDICTS = {"better": "improved", "within noise": "no effect"}
 """What a comparison of two tests says, in the words for a change."""
 
+Block = list[ProbeResult]
+
 
 class ProbeMeter:
-    """Runs what ``request`` gives before and after; ``cancel`` stops it between or within requests.
+    """Sends what ``request`` gives, in blocks; ``cancel`` stops it between or within requests.
 
     Asked for anew each time: a server that was started with other flags may call its model something else.
     """
+
+    rounds = ROUNDS
 
     def __init__(
         self, request: Callable[[], ProbeRequest], on_event: Callable[[ProbeEvent], None] | None = None
@@ -42,9 +56,9 @@ class ProbeMeter:
         if run is not None:
             run.cancel()
 
-    def before(self) -> list[ProbeResult]:
+    def before(self) -> Block:
         """Measure now. Refused when no request succeeds: what cannot be measured is not changed."""
-        results = self._measure()
+        results = self._block()
         if not any(result.ok for result in results):
             why = next((result.error for result in results if result.error), "") or "no answer"
             raise Refused(
@@ -57,22 +71,42 @@ class ProbeMeter:
         """Somebody wants it to end."""
         return self._cancelled.is_set()
 
-    def after(self, settle_s: float) -> list[ProbeResult]:
+    def after(self, settle_s: float) -> Block:
         """Let the change settle, then measure."""
         if self._cancelled.wait(settle_s):
             raise Refused("cancelled")
-        return self._measure()
+        return self._block()
 
-    def judge(self, before: list[ProbeResult], after: list[ProbeResult]) -> Judgement:
+    def judge(self, befores: list[Block], afters: list[Block]) -> Judgement:
         """TTFT and ITL medians against the noise band."""
-        result = compare(before, after)
-        verdict = VERDICTS.get(result.verdict, result.verdict)
-        return Judgement(verdict, result.text.replace(result.verdict, verdict, 1), msgspec.to_builtins(result))
+        return self.compared(befores, afters)
 
-    def _measure(self) -> list[ProbeResult]:
+    @staticmethod
+    def compared(befores: list[Block], afters: list[Block]) -> Judgement:
+        """As ``judge``; it takes no server."""
+        once = len(befores) == len(afters) == 1
+        told = compare(befores[0], afters[0], halves=True) if once else compare_in_turn(befores, afters)
+        verdict = VERDICTS.get(told.verdict, told.verdict)
+        data = {**msgspec.to_builtins(told), "requests": [_count(befores), _count(afters)]}
+        return Judgement(verdict, told.text.replace(told.verdict, verdict, 1), data, not once and _is_clear(told))
+
+    def _block(self) -> Block:
+        """Requests one by one, until their figures are known well enough or the time is over."""
+        request = self._request()
+        deadline = time.monotonic() + BLOCK_S
+        results = self._measure(request)
+        while (
+            all(result.ok for result in results)
+            and len(results) < MOST
+            and time.monotonic() < deadline
+            and not known_within(results, ENOUGH_PCT)
+        ):
+            results += self._measure(msgspec.structs.replace(request, warmup=0))
+        return results
+
+    def _measure(self, request: ProbeRequest) -> Block:
         if self._cancelled.is_set():
             raise Refused("cancelled")
-        request = self._request()
         run = self._run = ProbeRun()
         try:
             run.start(request, self._on_event)
@@ -89,3 +123,15 @@ class ProbeMeter:
         if run.error and not results:
             raise Refused(f"cannot measure: {run.error}")
         return results
+
+
+def _count(blocks: Sequence[Block]) -> int:
+    return sum(len(block) for block in blocks)
+
+
+def _is_clear(told: Comparison) -> bool:
+    return any(_times_the_band(change) >= CLEAR for change in (told.ttft, told.itl))
+
+
+def _times_the_band(change: Change) -> float:
+    return abs(change.change_pct) / change.band_pct if change.change_pct is not None and change.band_pct else 0.0
