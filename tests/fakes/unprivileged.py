@@ -18,7 +18,7 @@ def _may(path: Any, mode: int, **more: Any) -> bool:
 
 if __name__ == "__main__":
     os.geteuid = lambda: 1000
-    os.access = _may  # type: ignore[assignment]
+    os.access = _may
     from qtop.cli import main
 
     raise SystemExit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ from tests.unit.test_act_parts import FRAME, InFolder, journal, quiet, two
 
 from qtop.act.change import Plan
 from qtop.act.journal import Journal
-from qtop.act.knobs import sysfile
+from qtop.act.knobs import files
 from qtop.act.proof import Judgement
 from qtop.act.transaction import Keep, Outcome, Policy, run
 from qtop.act.undo import undo
@@ -33,7 +33,7 @@ class Watching:
         self.seen: list[str] = []
 
     def before(self) -> str:
-        value = self._knob.held[0].strip()
+        value = self._knob.texts[0]
         self.seen.append(value)
         if len(self.seen) == self._fails_at:
             raise Refused("the test prompt failed")
@@ -57,7 +57,7 @@ def change(
 
 
 def values(two: Two) -> set[str]:
-    return {value.strip() for one in two for value in one.held}
+    return {value.strip() for one in two for value in one.texts}
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,18 @@ def test_what_was_put_back_to_look_is_made_again_where_it_is_kept(two: Two, jour
     assert undo(journal).restored == 4
 
 
-@pytest.mark.parametrize("field", ["restart", "repeats"])
-def test_what_cannot_be_repeated_is_measured_once(two: Two, journal: Journal, field: str) -> None:
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda plan: replace(plan, restart=True),
+        lambda plan: replace(plan, repeats=False),
+        lambda plan: replace(plan, keep="always"),
+    ],
+    ids=["restart", "repeats", "keep"],
+)
+def test_what_cannot_be_repeated_is_measured_once(two: Two, journal: Journal, edit: Callable[[Plan], Plan]) -> None:
     meter = Watching(two[0], "improved")
-    edited = {"restart": True} if field == "restart" else {"repeats": False}
-    assert change(two, journal, meter, edit=lambda plan: replace(plan, **edited)).kept
+    assert change(two, journal, meter, edit=edit).kept
     assert meter.seen == ["60", "10"]
 
 
@@ -119,13 +126,13 @@ def test_a_value_that_somebody_sets_meanwhile_is_theirs(two: Two, journal: Journ
     class Meddles(Watching):
         def after(self, settle_s: float) -> str:
             if len(self.seen) == 2:  # while the old values are back for a moment
-                two[1].paths()[0].write_text("77")
+                two[1].paths(FRAME)[0].write_text("77")
             return super().after(settle_s)
 
     with pytest.raises(Refused, match="did not take"):
         change(two, journal, Meddles(two[0], "improved"))
-    assert two[0].held == ["60"] * 3
-    assert two[1].held == ["77"]
+    assert two[0].texts == ["60"] * 3
+    assert two[1].texts == ["77"]
 
 
 def test_killed_at_any_write_undo_brings_the_old_values_back(two: Two, journal: Journal) -> None:
@@ -165,7 +172,7 @@ def _die_at(at: int, two: Two, journal: Journal) -> None:
 
     code = 1
     try:
-        sysfile.write = dies(sysfile.write)
+        files.write = dies(files.write)
         journal.append = dies(journal.append)  # type: ignore[method-assign]
         code = 0 if change(two, journal, Watching(two[0], "improved")).kept else 2
     finally:

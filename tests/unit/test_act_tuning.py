@@ -75,7 +75,7 @@ class Host:
         return Judgement(verdict, f"{verdict}: TTFT 400 → 211 ms (-47 %, noise ±5 %); ITL p50 12 → 12 ms", DATA, True)
 
     def held(self) -> dict[str, set[str]]:
-        return {name: {value.strip() for value in one.held} for name, one in self.knobs.items()}
+        return {name: {value.strip() for value in one.texts} for name, one in self.knobs.items()}
 
     def tune(self, *names: str) -> Tuned:
         wishes: list[Wish] = [(name, None) for name in names or self.knobs]
@@ -136,7 +136,7 @@ def test_cut_short_the_one_under_way_is_put_back_and_the_rest_told(host: Host, h
 
 def test_one_that_cannot_be_made_does_not_stop_the_rest(host: Host) -> None:
     host.verdicts["one"] = "fail"
-    host.knobs["two"].paths()[0].write_text("10\n")
+    host.knobs["two"].paths(FRAME)[0].write_text("10\n")
     tuned = host.tune()
     assert [(step.knob, step.state, step.why) for step in tuned.steps[:2]] == [
         ("one", "not made", "the test prompt failed"),
@@ -164,8 +164,8 @@ def finding(rule: str, knob: str) -> Finding:
 
 
 def test_what_findings_propose_comes_first_and_what_cannot_be_last(host: Host) -> None:
-    host.knobs["one"].paths()[0].write_text("10\n")
-    host.knobs["one"].paths()[1].write_text("10\n")
+    host.knobs["one"].paths(FRAME)[0].write_text("10\n")
+    host.knobs["one"].paths(FRAME)[1].write_text("10\n")
     offers = survey(host.knobs.values(), host.actor.plan, [finding("QT999", "three")])
     assert [(one.knob, one.now, one.by, one.possible) for one in offers] == [
         ("three", "60", ("QT999",), True),
@@ -184,7 +184,7 @@ def test_what_findings_propose_comes_first_and_what_cannot_be_last(host: Host) -
 
 def test_the_journal_tells_parts_verdict_and_each_value_now(host: Host) -> None:
     host.tune("one", "two")
-    host.knobs["one"].paths()[1].write_text("77\n")
+    host.knobs["one"].paths(FRAME)[1].write_text("77\n")
     one, two = Journal().changes()
     listed = narrow(journal_text([change_document(change) for change in (one, two)]))
     assert listed.count("in force") == 2
@@ -193,8 +193,8 @@ def test_the_journal_tells_parts_verdict_and_each_value_now(host: Host) -> None:
     assert change_document(one)["gain"] == "TTFT -47 % ±5, ITL p50 +1 % ±6"
     told = change_text(change_document(one), values_document(one))
     (first, second) = told.splitlines()[-2:]
-    assert first.split() == ["60", "10", "10", str(host.knobs["one"].paths()[0])]
-    assert second.split() == ["60", "10", "77", str(host.knobs["one"].paths()[1])]
+    assert first.split() == ["60", "10", "10", str(host.knobs["one"].paths(FRAME)[0])]
+    assert second.split() == ["60", "10", "77", str(host.knobs["one"].paths(FRAME)[1])]
 
 
 def test_a_record_that_this_qtop_does_not_know_is_told_of(host: Host) -> None:

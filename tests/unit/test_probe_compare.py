@@ -143,7 +143,7 @@ def test_a_large_effect_is_seen_through_large_noise() -> None:
 
 
 def test_the_halves_of_a_block_tell_of_a_drift() -> None:
-    before, after = [100, 100, 101, 119, 120, 121], [120, 121, 120, 139, 140, 141]
+    before, after = [100.0, 100, 101, 119, 120, 121], [120.0, 121, 120, 139, 140, 141]
     assert compare(side(before * 2), side(after * 2)).ttft.verdict == "worse"
     slow = compare(side(sorted(before * 3)), side(sorted(after * 3)), halves=True)
     assert slow.ttft.band_pct is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qtop.diagnose.engine import Finding
 from qtop.errors import QtopError
+from qtop.ui.cells import width_of
 from qtop.ui.commands import in_background
 from qtop.ui.lending import Lending
 from qtop.ui.panels.findings import numbered
@@ -193,7 +194,7 @@ class Changes:
                 text = f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
                 app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "text": outcome.text})
             except QtopError as error:
-                text = str(error)
+                text = self._line(error)
             except Exception as error:  # a fault of qtop's own: the transaction has put things back
                 text = f"internal error: {type(error).__name__}: {error}"
             app.run_later(lambda: self._done(text))
@@ -250,6 +251,11 @@ class Changes:
         self._set_busy(f"{what} …")
         self._app.probing.state = ProbeState()
 
+    def _line(self, error: QtopError) -> str:
+        """What went wrong and what to do about it; the first alone where the row has no room for both."""
+        text = str(error)
+        return text if width_of(text) <= self._app.size.width - 2 else error.message
+
     def _set_busy(self, text: str) -> None:
         self._busy = text
         self._app.say(text)
@@ -294,7 +300,7 @@ class Changes:
                 app.session.note("undo", {"knob": done.knob, "restored": done.restored})
                 text = done.text
             except QtopError as error:
-                text = str(error)
+                text = self._line(error)
             except Exception as error:  # a fault of qtop's own: the journal stays open
                 text = f"internal error: {type(error).__name__}: {error}"
             app.run_later(lambda: self._done(text))
@@ -375,7 +381,7 @@ class Changes:
                 text = report.splitlines()[0]
                 app.session.note("tune", {"kept": len(tuned.kept), "text": text})
             except QtopError as error:
-                text = str(error)
+                text = self._line(error)
             except Exception as error:  # a fault of qtop's own
                 text = f"internal error: {type(error).__name__}: {error}"
             app.run_later(lambda: self._tuned(text, report))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -34,21 +35,27 @@ class Lending:
 
     def hands(self, root: bool) -> Hands:
         """Those that can do it; blocks while a password is typed. Refused, in one line, where they cannot be had."""
-        from qtop.act.hands import Hands, asks_nothing
+        from qtop.act.hands import Hands
 
         self._app.run_later(self._stay)
         if not root or os.geteuid() == 0:
             return Hands(interactive=False)
         if self._hands is None:
-            self._hands = self._quiet() if asks_nothing() else self._asked()
+            self._hands = self._quiet() or self._asked()
         return self._hands
 
     @staticmethod
-    def _quiet() -> Hands:
+    def _quiet() -> Hands | None:
+        """Those that ask nobody; None where somebody has to be asked. pkexec would ask across the screen."""
         from qtop.act.hands import Hands
 
+        if shutil.which("sudo") is None:
+            return None
         hands = Hands(interactive=False)
-        hands.ready()
+        try:
+            hands.ready()
+        except Refused:
+            return None
         return hands
 
     def _asked(self) -> Hands:

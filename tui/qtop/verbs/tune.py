@@ -19,7 +19,8 @@ from qtop.report.changes import change_words, how, right, table, tuned_text
 from qtop.report.documents import SCHEMA
 from qtop.session import Session
 from qtop.verbs.change import asked, cost_of, settled, stays
-from qtop.verbs.live import live_session, print_json
+from qtop.verbs.live import live_session
+from qtop.verbs.terminal import print_json
 
 WATCH_S = 8.0
 """For findings to show themselves: most need some seconds out of the last ten."""
@@ -87,7 +88,8 @@ def chosen(actor: Actor, session: Session, wanted: Sequence[Wish] | None, everyt
     if wanted is not None:
         names = [name for name, _ in wanted]
         return sorted((one for one in offers if one.knob in names), key=lambda one: names.index(one.knob))
-    return [one for one in offers if one.possible and (everything or one.by)]
+    # What nothing can put back is not tried for the sake of trying.
+    return [one for one in offers if one.plan is not None and (one.by or (everything and one.plan.keep != "always"))]
 
 
 def _watch(session: Session) -> None:

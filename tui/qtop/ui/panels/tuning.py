@@ -17,9 +17,11 @@ Item = tuple[str, Line]
 
 KNOB, TXN = "knob:", "txn:"
 """How the names of rows begin."""
+NAME = 22
+"""Columns of a knob's name."""
 OFFERS = (
     Column("", 2, right=False),
-    Column("knob", 18, right=False),
+    Column("knob", NAME, right=False),
     Column("now → then", 0, right=False),
     Column("how", 7, right=False),
     Column("right", 5, right=False),
@@ -38,13 +40,9 @@ PENS = {"open": "warn", "kept": "good", "closed": "label"}
 
 
 def offer_items(look: Look, offers: Sequence[Document], marked: Collection[str], width: int) -> list[Item]:
-    """What is possible, then what is not, with the reason."""
-    possible = [one for one in offers if one["possible"]]
-    others = [one for one in offers if not one["possible"]]
-    items: list[Item] = []
-    if possible:
-        items.append(("", heading(look, OFFERS, width)))
-    for one in possible:
+    """What is possible."""
+    items: list[Item] = [("", heading(look, OFFERS, width))] if offers else []
+    for one in offers:
         action = f"screen.open('{KNOB}{one['knob']}')"
         pen = "text" if one["proposed_by"] else "label"
         cells = [
@@ -56,11 +54,16 @@ def offer_items(look: Look, offers: Sequence[Document], marked: Collection[str],
             Cell(", ".join(one["proposed_by"]) or "–", "accent" if one["proposed_by"] else "label"),
         ]
         items.append((KNOB + one["knob"], row(look, cells, OFFERS, width)))
-    if others:
-        items += [("", ())] if possible else []
-        items.append(("", (look.seg("Not possible, or nothing to gain", "title"),)))
-    for one in others:
-        name = f"    {one['knob']}".ljust(24)
+    if not offers:
+        items.append(("", (look.seg("    nothing that qtop could propose", "label"),)))
+    return items
+
+
+def refused_items(look: Look, offers: Sequence[Document], width: int) -> list[Item]:
+    """What is not, with the reason."""
+    items: list[Item] = [("", ()), ("", (look.seg("Not possible, or nothing to gain", "title"),))]
+    for one in offers:
+        name = f"    {one['knob']}".ljust(NAME + 6)
         text = fit(one["reason"], max(10, width - width_of(name)))
         action = f"screen.open('{KNOB}{one['knob']}')"
         items.append((KNOB + one["knob"], (look.seg(name, "label", action), look.seg(text, "label", action))))

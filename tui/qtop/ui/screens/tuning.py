@@ -13,7 +13,7 @@ from qtop.ui.commands import in_background
 from qtop.ui.look import Line
 from qtop.ui.panels import title
 from qtop.ui.panels.header import Key
-from qtop.ui.panels.tuning import KNOB, TXN, change_foot, change_items, offer_foot, offer_items
+from qtop.ui.panels.tuning import KNOB, TXN, change_foot, change_items, offer_foot, offer_items, refused_items
 from qtop.ui.screens.base import View
 from qtop.ui.screens.chooser import ChooserScreen, Item
 from qtop.ui.screens.dialogs import PageDialog
@@ -93,16 +93,25 @@ class TuningScreen(ChooserScreen):
         self.qtop.redraw()
 
     def names(self, view: View) -> Sequence[str]:
-        """Knobs, then changes."""
-        knobs = [KNOB + one["knob"] for one in self._offers]
-        return [*knobs, *(TXN + one["txn"] for one in reversed(self._changes))]
+        """Knobs that could be turned, changes, the other knobs."""
+        possible, others = self._split()
+        changes = [TXN + one["txn"] for one in reversed(self._changes)]
+        return [*(KNOB + one["knob"] for one in possible), *changes, *(KNOB + one["knob"] for one in others)]
+
+    def _split(self) -> tuple[list[Document], list[Document]]:
+        """What is possible, and what is not."""
+        return [one for one in self._offers if one["possible"]], [one for one in self._offers if not one["possible"]]
 
     def items(self, view: View, width: int) -> Sequence[Item]:
-        """Knobs, then changes."""
+        """As ``names``, each block under its heading."""
         if not self._looked:
             return []
-        knobs = offer_items(self.look, self._offers, self._marked, width)
-        return [*knobs, *change_items(self.look, self._changes, self._t, width)]
+        possible, others = self._split()
+        return [
+            *offer_items(self.look, possible, self._marked, width),
+            *change_items(self.look, self._changes, self._t, width),
+            *refused_items(self.look, others, width),
+        ]
 
     def head(self, view: View, width: int) -> Sequence[Line]:
         """What this is, or why there is nothing."""
