@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,21 +13,25 @@ from qtop.act.hands import Hands
 from qtop.act.journal import Change, Journal
 from qtop.act.knobs import OFFERED, knob
 from qtop.act.knobs.lasting import LASTING, plan_lasting
+from qtop.act.knobs.server_flags import ServerFlags
 from qtop.act.meter import MOST, REQUESTS, TOKENS, WARMUP, Block, ProbeMeter
 from qtop.act.proof import Judgement
 from qtop.act.survey import Offer, survey
 from qtop.act.transaction import Ask, Outcome, Policy, Say, run
 from qtop.act.undo import Undone, undo
 from qtop.diagnose.engine import Finding
-from qtop.errors import QtopError, Refused
+from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.prompts import ENGLISH
 from qtop.probe.runner import plan_text
-from qtop.sample import ServerInfo
+from qtop.sample import Absent, ServerInfo, Why
 
 CHECKED = "a difference is checked by going to and fro"
+PATIENCE_S = 4.0
+"""For the threads of a server to be read."""
+LOOK_S = 0.2
 Wish = tuple[str, str | None]
 """A knob's name, and the value wanted; None: what it proposes."""
 MakeRequest = Callable[[str, int, int, int], ProbeRequest]
@@ -52,7 +57,7 @@ class Actor:
 
     def plan(self, name: str, value: str | None = None) -> Plan:
         """What a change would do, without doing it."""
-        return knob(name).plan(self.now(), value)
+        return self._planned(knob(name), value)
 
     def plans(self, wishes: Sequence[Wish], persist: bool = False) -> list[Plan]:
         """What a change of several parts would do, in order; with ``persist``, also what makes each last.
@@ -71,10 +76,18 @@ class Actor:
         return asks
 
     def _planned(self, target: Knob, value: str | None) -> Plan:
-        return target.plan(self.now(), value)
+        """The plan; a busy host takes a moment for two readings of the threads, and misses one now and then."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return target.plan(self.now(), value)
+            except Unreachable:
+                if not _to_come(self.now()) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(LOOK_S)
 
     def _lasting(self, target: Knob, value: str | None) -> Plan:
-        plan = target.plan(self.now(), value)
+        plan = self._planned(target, value)
         file = target.lasting(plan)
         if file is None:
             raise Refused(f"{target.id} cannot be made to last by a file", "Leave out --persist.")
@@ -85,8 +98,13 @@ class Actor:
         return OFFERED
 
     def survey(self, findings: Sequence[Finding]) -> tuple[Offer, ...]:
-        """Every knob as it stands now."""
-        return survey(self.knobs(), self.plan, findings)
+        """Every knob as it stands now; flags of other servers than this one are left out."""
+        server = self.now().server
+        engine = server.engine if isinstance(server, ServerInfo) else ""
+        others = [
+            one for one in self.knobs() if isinstance(one, ServerFlags) and engine not in (one.engines or {engine})
+        ]
+        return survey([one for one in self.knobs() if one not in others], self.plan, findings)
 
     def cost(self) -> tuple[str, str | None]:
         """What measuring the change will send, before and after, and a warning when the server is saturated."""
@@ -183,6 +201,12 @@ class Actor:
     def in_force(self) -> list[Change]:
         """Changes that undo would find, the latest first."""
         return Journal().in_force()
+
+
+def _to_come(frame: Frame) -> bool:
+    """The server is there, and its threads will be read with one of the next samples."""
+    waits = isinstance(frame.sched, Absent) and frame.sched.why in (Why.NOT_YET, Why.STALE)
+    return waits and isinstance(frame.server, ServerInfo)
 
 
 def _int(reading: object) -> int | None:
