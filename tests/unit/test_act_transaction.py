@@ -236,7 +236,7 @@ def test_a_number_given_to_another_process_is_closed_untouched(
     change(server, journal)
     before = masks(server.pid)
     rewrite(journal, edit)
-    assert undo(journal).text == "nothing to put back: the changed processes have ended"
+    assert undo(journal).text == "nothing to put back: what was changed is gone"
     assert masks(server.pid) == before
     assert journal.in_force() == []
 

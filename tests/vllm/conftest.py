@@ -16,7 +16,9 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
     environment = os.environ.get("QTOP_VLLM_VENV", "")
     if not environment:
         pytest.skip("scripts/test-vllm runs these")
-    server = RealVllm(Path(environment), tmp_path_factory.mktemp("vllm"))
+    words = ("--enable-lora", "--max-lora-rank", "8", "--enable-prefix-caching")
+    live = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    server = RealVllm(Path(environment), tmp_path_factory.mktemp("vllm"), words, live)
     try:
         server.await_answer()
         yield server

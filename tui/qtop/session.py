@@ -83,6 +83,9 @@ class Session:
 
         with self._making:
             if self._actor is None:
+                from qtop.act import reach
+
+                reach.through(self._access)
                 self._actor = Actor(lambda: self.latest.frame if self.latest else None, self.probe_request)
             return self._actor
 

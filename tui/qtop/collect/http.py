@@ -136,6 +136,15 @@ class _TooLarge(Exception):
     pass
 
 
+_FAILURES = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    _TooLarge,
+)
 _limit = threading.local()
 
 
@@ -146,8 +155,17 @@ class _Exchange:
     extension hands out each new stream; its reads then heed the deadline of the request that is under way.
     """
 
-    def __init__(self, client: httpx.Client, path: str, limit: int, deadline_s: float, keyless: bool = False) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        path: str,
+        limit: int,
+        deadline_s: float,
+        keyless: bool = False,
+        document: Any = None,
+    ) -> None:
         self.client, self.path, self.limit = client, path, limit
+        self.document = document
         self.keyless = keyless
         self.start = mono()
         self.deadline_s = deadline_s
@@ -166,7 +184,10 @@ class _Exchange:
             _bound(info["return_value"])
 
     def run(self) -> Body:
-        request = _request(self.client, self.path, self.keyless)
+        if self.document is None:
+            request = _request(self.client, self.path, self.keyless)
+        else:
+            request = self.client.build_request("POST", self.path, json=self.document)
         request.extensions = {"trace": self, "timeout": self.client.timeout.as_dict()}
         _limit.until = self.until
         response = self.client.send(request, stream=True)
@@ -254,15 +275,7 @@ def ask(
         exchange = _Exchange(client, path, limit, deadline_s, keyless)
         try:
             body = exchange.run()
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            httpx.StreamError,
-            OSError,
-            ValueError,
-            RuntimeError,
-            _TooLarge,
-        ) as error:
+        except _FAILURES as error:
             # A kept connection may have been closed by the server just now: that says nothing yet.
             stale = not exchange.connected and exchange.head is None
             if not last and stale and isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)):
@@ -276,6 +289,18 @@ def ask(
     if exchange.head is not None and exchange.head.headers.get("content-encoding", "identity").lower() != "identity":
         return Absent(Why.FAILED, f"{path} came compressed, which was not asked for")
     return body
+
+
+def post(client: httpx.Client, path: str, document: Any, deadline_s: float) -> Body | Absent:
+    """POST ``document`` as JSON, once, and give the answer whatever its status; Absent when there is none within
+    ``deadline_s``: then nobody knows whether the server has done it. The client's timeout must allow for it too."""
+    exchange = _Exchange(client, path, LIMIT, deadline_s, document=document)
+    try:
+        return exchange.run()
+    except _FAILURES as error:
+        return _failure(error, exchange)
+    finally:
+        _limit.until = None
 
 
 def fetch(
