@@ -16,11 +16,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import httpx  # noqa: F401 - once here, not in each child
 import pynvml  # noqa: F401
+from msgspec.structs import replace
 from tests.fakes.apply_driver import Said
 from tests.fakes.crash import calls, frame_of
 

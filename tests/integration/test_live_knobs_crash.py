@@ -59,7 +59,15 @@ def sweep(
     for mode in modes:
         done = subprocess.run(
             [sys.executable, "-m", "tests.fakes.sweep", *words, mode],
-            env=environment(folder / mode, {"LD_PRELOAD": str(shim), "QTOP_SWEEP_STATE": state, **(extra or {})}),
+            env=environment(
+                folder / mode,
+                {
+                    "LD_PRELOAD": str(shim),
+                    "QTOP_SWEEP_STATE": state,
+                    "QTOP_SWEEP_AUTOGROUPS": "/nonexistent",
+                    **(extra or {}),
+                },
+            ),
             capture_output=True,
             text=True,
             timeout=120,

@@ -7,11 +7,11 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.fakes.crash import ThreadedProcess, as_nobody, masks
 from tests.fakes.family import Family
 from tests.fakes.load import quota
@@ -38,8 +38,9 @@ needs_two = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move pro
 
 @pytest.fixture(autouse=True)
 def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests start are no children of qtop's."""
+    """What these tests start are no children of qtop's, and no session has a group of its own."""
     monkeypatch.setattr(neighbours, "descendants", frozenset)
+    monkeypatch.setattr(cpu_groups, "ENABLED", Path("/nonexistent"))  # whatever this kernel has switched on
 
 
 @pytest.fixture
@@ -313,14 +314,8 @@ def test_both_are_offered() -> None:
 def confined(frame: Frame, *cpu: int) -> Frame:
     """As if the server's threads might use only these."""
     assert isinstance(frame.sched, SchedView)
-    critical = [_on(thread, cpulist.show(cpu)) for thread in frame.sched.critical]
+    critical = [replace(thread, allowed=cpulist.show(cpu)) for thread in frame.sched.critical]
     return replace(frame, sched=replace(frame.sched, critical=tuple(critical)))
-
-
-def _on(thread: Any, allowed: str) -> Any:
-    from msgspec.structs import replace as changed_struct
-
-    return changed_struct(thread, allowed=allowed)
 
 
 @needs_two

@@ -143,7 +143,8 @@ class GpuClocks(GpuKnob):
                 continue
             what = f"{self.word} of {one['what']}"
             try:
-                above = _above(driver.card(one["uuid"]), one["new"]) if one["phase"] == NEW else None
+                card = driver.card(one["uuid"])
+                above = _above(card, one["new"]) if one["phase"] == NEW else None
             except GpuGone:
                 reading.put(what, one["old"], one["new"], None)
                 continue

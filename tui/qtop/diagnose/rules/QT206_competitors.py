@@ -57,10 +57,11 @@ def _told(frame: Frame, sched: SchedView, others: tuple[Competitor, ...], worst:
         Evidence("other processes there use", used, "CPUs", None, "/proc/PID/stat"),
         *(Evidence(f"{one.comm} ({one.pid}) on CPU {one.cpus}", one.share, "of a CPU") for one in others[:8]),
     ]
+    acting = used >= LEAST_OTHERS
     victim = others[0].pid if others else "PID"
     return Told(
         f"OTHERS USE THE SERVER'S CPUs: {used:.1f} CPUs ({who}) while it waits {percent(worst.contended)} of the time",
         tuple(lines),
         against_others(frame, sched) if worst.throttled <= worst.contended else (),
-        reason=f"move them (taskset -acp), lower them (renice 19 {victim}), or stop them" if used >= LEAST_OTHERS else "",
+        reason=f"move them (taskset -acp), lower them (renice 19 {victim}), or stop them" if acting else "",
     )
