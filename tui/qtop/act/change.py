@@ -127,6 +127,8 @@ class Knob:
     """The right it takes, in words."""
     example: ClassVar[str] = ""
     """A value as a user would write it."""
+    by_neighbours: ClassVar[bool] = False
+    """What it proposes depends on who else is on the server's CPUs, which takes some readings to see."""
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """What a change to ``value`` (None: what qtop proposes) would do.
