@@ -12,7 +12,7 @@ BASE = "tiny-qwen3"
 
 
 class FakeVllm:
-    """Adapters by name in ``loras``; ``routes`` are those that /openapi.json tells of."""
+    """Adapters by name in ``loras``; ``routes`` are those that it has."""
 
     def __init__(self, key: str = "", routes: tuple[str, ...] = (*LORA, "/reset_prefix_cache")) -> None:
         self.key, self.routes = key, routes
@@ -64,8 +64,8 @@ class FakeVllm:
     def get(self, path: str, given: str) -> tuple[int, Any]:
         if self._denied(path, given):
             return 401, {"error": "Unauthorized"}
-        if path == "/openapi.json":
-            return 200, {"openapi": "3.1.0", "paths": {route: {"post": {}} for route in self.routes}}
+        if path in self.routes:
+            return 405, {"detail": "Method Not Allowed"}
         if path == "/v1/models":
             cards = [{"id": BASE, "root": "/models/tiny", "parent": None}]
             cards += [{"id": name, "root": root, "parent": BASE} for name, root in sorted(self.loras.items())]

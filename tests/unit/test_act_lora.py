@@ -91,7 +91,7 @@ def test_it_is_wanted_for_what_it_does_and_stays_unless_worse(verdict: str, stay
 
 def test_the_key_goes_along_and_is_never_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeVllm(key=KEY) as server:
-        with pytest.raises(Refused, match="wants an API key"):
+        with pytest.raises(Refused, match="wants its API key"):
             lora.plan(frame_of(server), RED)
         reach.through(lambda: Access(server.url, KEY))
         assert KEY not in str(lora.plan(frame_of(server), RED))

@@ -1,5 +1,5 @@
 """Routes of a vLLM that change something while it runs, and what they answer. (Source: vllm/entrypoints/serve/lora and
-serve/dev/cache of 0.32; that a route is there, /openapi.json tells.)"""
+serve/dev/cache of 0.32.)"""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import msgspec
 
-from qtop.collect.http import Body, fetch_json
+from qtop.collect.http import Body, ask, fetch_json
 from qtop.errors import Refused, Unreachable
 from qtop.model.frame import Frame
 from qtop.sample import Absent, ServerInfo
 
+_NOT_ALLOWED = httpx.codes.METHOD_NOT_ALLOWED
 LOOK_S = 4.0
 """For an answer that needs no work."""
 
@@ -25,10 +26,6 @@ class _Card(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Card] = []
-
-
-class _Routes(msgspec.Struct):
-    paths: dict[str, Any] = {}
 
 
 class _Said(msgspec.Struct):
@@ -54,11 +51,15 @@ def server_of(frame: Frame, what: str) -> ServerInfo:
 
 
 def has_route(client: httpx.Client, path: str) -> bool:
-    """Whether the server has it; Refused where it does not tell."""
-    routes = fetch_json(client, "/openapi.json", _Routes)
-    if isinstance(routes, Absent):
-        raise Refused(f"which routes the server has cannot be seen: {routes.detail or routes}")
-    return path in routes.paths
+    """Whether the server takes a POST there; Refused where it does not tell.
+
+    A GET of such a route is answered "method not allowed", at no cost. /openapi.json tells as well, but the server
+    makes it when first asked, and answers nobody else meanwhile: more than 4 s on a busy core.
+    """
+    body = ask(client, path, deadline_s=LOOK_S)
+    if isinstance(body, Absent) or body.status not in (_NOT_ALLOWED, httpx.codes.NOT_FOUND):
+        raise Refused(f"the server does not tell whether it has {path}: {refusal(body) or 'it answers a GET'}")
+    return body.status == _NOT_ALLOWED
 
 
 def adapters(client: httpx.Client) -> dict[str, str] | Absent:
