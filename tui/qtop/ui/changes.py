@@ -102,8 +102,11 @@ class Changes:
         self._app.redraw()
 
     def _done(self, text: str) -> None:
-        self._busy = ""
         self._app.probing.state.running = False
+        self._set_free(text)
+
+    def _set_free(self, text: str) -> None:
+        self._busy = ""
         self._app.say(text)
         self._app.redraw()
 
@@ -120,10 +123,22 @@ class Changes:
         if actor is None:
             self._app.say(self._app.session.no_actor)
             return
-        try:
-            done = actor.undo()
-        except QtopError as error:
-            self._app.say(str(error))
+        if self._busy:
+            self._app.say("a change is under way")
             return
-        self._app.session.note("undo", {"knob": done.knob, "restored": done.restored})
-        self._app.say(done.text)
+        self._set_busy("undo …")
+
+        def say(step: str, text: str) -> None:
+            self._app.run_later(lambda: self._set_busy(f"undo: {text}"))
+
+        def work() -> None:
+            # A server that is started anew takes minutes.
+            try:
+                done = actor.undo(say=say)
+                text = done.text
+                self._app.session.note("undo", {"knob": done.knob, "restored": done.restored})
+            except QtopError as error:
+                text = str(error)
+            self._app.run_later(lambda: self._set_free(text))
+
+        in_background(work)

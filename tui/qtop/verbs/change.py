@@ -50,7 +50,8 @@ def actions(args: argparse.Namespace, settings: Settings) -> int:
     with live_session(args, settings) as session:
         actor = _settled(session)
         rows: list[dict[str, Any]] = []
-        for one in actor.knobs():
+        frame = actor.now()
+        for one in [each for each in actor.knobs() if each.fits(frame)]:
             row: dict[str, Any] = {"knob": one.id, "title": one.title, "needs": one.needs}
             try:
                 row |= {"possible": True, **_plan_document(actor.plan(one.id))}
