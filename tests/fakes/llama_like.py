@@ -6,6 +6,8 @@ Copied to a file called llama-server it is taken for one. Standard library only,
     --stubborn         SIGTERM is ignored
     --child            have a process of its own that goes on when this one ends
     --never-healthy    /health says 503 for ever
+
+Copied to a file called vllm it stands for ``vllm serve MODEL --config FILE``: of that file it takes max-num-seqs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--ctx-size", type=int, default=4096)
     parser.add_argument("-t", "--threads", type=int, default=1)
     parser.add_argument("--api-key")
+    parser.add_argument("--config")
+    parser.add_argument("words", nargs="*", help="of vllm: serve MODEL")
     parser.add_argument("--fail-with")
     parser.add_argument("--stubborn", action="store_true")
     parser.add_argument("--child", action="store_true")
@@ -84,6 +89,9 @@ def main() -> int:
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(120)"])
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.config:
+        with open(options.config, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long as all the rest
+            options.parallel = int(re.findall(r"^max-num-seqs: *(\d+)", file.read(), re.MULTILINE)[0])
     _Handler.options = options
     try:
         server = ThreadingHTTPServer((options.host, options.port), _Handler)

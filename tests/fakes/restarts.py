@@ -39,14 +39,16 @@ class LlamaLike:
         log: bool = True,
         user: int | None = None,
         python: str = sys.executable,
+        engine: str = "llamacpp",
     ) -> None:
         """``user``: as this one, by root."""
-        self.folder = folder
-        self.program = folder / "llama-server"
+        self.folder, self.engine = folder, engine
+        self.program = folder / {"llamacpp": "llama-server", "vllm": "vllm"}[engine]
+        verb = ["serve", "MODEL"] if engine == "vllm" else []
         shutil.copy(ROOT / "tests/fakes/llama_like.py", self.program)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.words = [python, "-S", str(self.program), "--port", str(self.port), "--parallel", "4", *more]
+        self.words = [python, "-S", str(self.program), *verb, "--port", str(self.port), "--parallel", "4", *more]
         self.log = folder / "server.log"
         out = self.log.open("ab") if log else subprocess.DEVNULL
         self._child = subprocess.Popen(
@@ -85,11 +87,15 @@ class LlamaLike:
         """Their processes."""
         return [pid for pid, _ in self._each()]
 
+    def slots(self) -> int:
+        """Requests that it runs at once, as it says itself."""
+        return int(httpx.get(f"{self.url}/props", trust_env=False).json()["total_slots"])
+
     def frame(self) -> Frame:
         """As the live source would see the one that runs now."""
         (pid,) = self.running()
         words = argv_of(pid)
-        server = ServerInfo(url=self.url, engine="llamacpp", pid=pid, argv=words)
+        server = ServerInfo(url=self.url, engine=self.engine, pid=pid, argv=words)
         return Frame(0.0, 0.0, server=server)
 
     def stop(self) -> None:

@@ -114,6 +114,34 @@ def test_what_cannot_start_is_put_back_by_itself_and_may_die_meanwhile(server: L
         server.await_health()
 
 
+def test_a_config_file_goes_back_with_its_server(tmp_path: Path) -> None:
+    """Its words are the same before and after: only the file differs, and which of the two the server has read."""
+    text = "# ours\nmax-num-seqs: 16   # enough\n"
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "c.yaml").write_text(text)
+    server = LlamaLike(folder, "--config", "c.yaml", engine="vllm")
+    try:
+        first = Journal(tmp_path / "first.jsonl")
+        status, steps = forked(lambda: change(server, first, "--max-num-seqs=8"))
+        assert (status, server.slots(), server.now()) == (0, 8, [server.words])
+        assert (folder / "c.yaml").read_text() == text.replace("16", "8")
+        assert undo(first).restored == 2
+        assert (server.slots(), (folder / "c.yaml").read_text()) == (16, text)
+        assert ("rename", 1) in steps
+        deaths = [(at, "before") for at in steps if at[0] not in ("write", "fsync") or at[1] % 3 == 0]
+        for at, mode in [*deaths, (("rename", 1), "after"), (("Popen", 2), "after")]:
+            journal = Journal(tmp_path / f"{at}{mode}.jsonl")
+            status, _ = forked(lambda journal=journal: change(server, journal, "--max-num-seqs=8"), at, mode)  # type: ignore[misc]
+            assert status == -signal.SIGKILL, (at, mode)
+            undo(journal)
+            server.await_health()
+            assert (server.slots(), (folder / "c.yaml").read_text()) == (16, text), (at, mode)
+            assert undo(journal).text == "nothing to undo", (at, mode)
+    finally:
+        server.stop()
+
+
 def test_a_start_that_is_under_way_is_waited_for(
     server: LlamaLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
