@@ -4,6 +4,7 @@ Copied to a file called llama-server it is taken for one. Standard library only,
 
     --fail-with WHY    say so, as llama.cpp does, and end with status 1
     --stubborn         SIGTERM is ignored
+    --linger SECONDS   it ends so long after SIGTERM
     --child            have a process of its own that goes on when this one ends
     --never-healthy    /health says 503 for ever
 
@@ -19,6 +20,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -35,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("words", nargs="*", help="of vllm: serve MODEL")
     parser.add_argument("--fail-with")
     parser.add_argument("--stubborn", action="store_true")
+    parser.add_argument("--linger", type=float)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--never-healthy", action="store_true")
     return parser
@@ -92,6 +95,8 @@ def main() -> int:
     if options.config:
         with open(options.config, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long as all the rest
             options.parallel = int(re.findall(r"^max-num-seqs: *(\d+)", file.read(), re.MULTILINE)[0])
+    if options.linger:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Timer(options.linger, os._exit, (0,)).start())
     _Handler.options = options
     try:
         server = ThreadingHTTPServer((options.host, options.port), _Handler)

@@ -142,6 +142,23 @@ def test_a_config_file_goes_back_with_its_server(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_one_that_was_told_to_end_and_has_not_yet_is_no_server_that_is_back(tmp_path: Path) -> None:
+    """As a real one, it answers for a while after SIGTERM: undo must not take it for the old server, alive and well."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = LlamaLike(folder, "--linger", "1")
+    try:
+        journal = Journal(tmp_path / "j.jsonl")
+        status, _ = forked(lambda: change(server, journal), ("pidfd_send_signal", 1), "after")
+        assert (status, server.running()) == (-signal.SIGKILL, [server.pid])
+        assert undo(journal).restored == 1
+        (pid,) = server.running()
+        assert (pid != server.pid, server.now()) == (True, [server.words])
+        server.await_health()
+    finally:
+        server.stop()
+
+
 def test_a_start_that_is_under_way_is_waited_for(
     server: LlamaLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,8 @@ def _standing(record: Record, launcher: Launcher) -> str | None:
     old, new, phase = record["argv"]["old"], record["argv"]["new"], record["phase"]
     if argv is None:
         return NEW if phase in UNFINISHED else None
+    if phase == STOPPING and argv == old:
+        return NEW  # it may have been told to end, and be about to
     if old == new:  # only the file differs: which it has read, its age tells
         first = _identity(launcher.pid(launch)) == record["first"]
         return OLD if argv == old and (first or phase in (PLANNED, RESTORED)) else NEW if argv == new else _shown(argv)
