@@ -171,7 +171,8 @@ class Cgroup:
                 (self.folder.parent / "cgroup.subtree_control").write_text(f"+{controller}")
             self.folder.mkdir()
             if controller == "cpuset":
-                self.put("cpuset.mems", (self.folder.parent / "cpuset.mems").read_text().strip() or "0")
+                if self.version == 1:  # in v2 what is not set is as above
+                    self.put("cpuset.mems", (self.folder.parent / "cpuset.mems").read_text().strip())
                 self.put("cpuset.cpus", "0")
             self.process = subprocess.Popen(["sleep", "600"])
             self.put("cgroup.procs", str(self.process.pid))
