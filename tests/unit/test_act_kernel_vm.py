@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,10 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def host(nodes: int, migrations_s: Reading[float] = NOT_YET) -> Frame:
-    unread = [NOT_YET] * 8
-    return Frame(0.0, 0.0, host=HostView(8, NOT_YET, {}, *unread, nodes=nodes, migrations_s=migrations_s))
+    read: dict[str, Any] = {"nodes": nodes, "migrations_s": migrations_s}
+    names = ("busy", "steal", "iowait", "psi_cpu", "psi_memory", "psi_io", "mem_total", "mem_available", "runnable")
+    unread: dict[str, Any] = dict.fromkeys(names, NOT_YET)
+    return Frame(0.0, 0.0, host=HostView(cpus=8, per_cpu={}, **unread, **read))
 
 
 @pytest.mark.parametrize(
