@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests.fakes.crash import as_nobody, build, calls
 from tests.fakes.ordinary_user import (
+    NAME,
     PASSWORD,
     POLKIT_LETS_HIM,
     PROMPT,
@@ -82,6 +83,15 @@ def test_sudo_that_asks_nothing_changes_and_puts_back(user: OrdinaryUser) -> Non
     undone = user.run(UNDO)
     assert (undone.returncode, undone.stdout) == (0, "undone: swappiness, 1 value put back\n"), undone
     assert user.swappiness.read_text() == "60\n"
+
+
+def test_a_rule_for_the_helper_alone_is_enough(user: OrdinaryUser) -> None:
+    """As the README has it: the very words, whatever name this Python was started by."""
+    user.sudoers = f"{NAME} ALL=(root) NOPASSWD: {' '.join(helper_command())}"
+    named = Path(sys.executable).with_name(f"python3.{sys.version_info.minor}")
+    kept(user, user.run([str(named) if named.exists() else sys.executable, *APPLY[1:]]))
+    other = user.run(["sudo", "-n", "--", sys.executable, "-c", "print('root')"])
+    assert (other.returncode, other.stdout) == (1, "")
 
 
 def test_a_password_is_asked_for_at_the_terminal(user: OrdinaryUser) -> None:

@@ -186,5 +186,5 @@ def _others(sched: SchedView, changes: dict[Path, tuple[str, str]], lower: bool)
     inside = set[int]().union(*(members(str(path.parent)) for path in changes))
     count = len(inside - {thread.pid for thread in sched.threads})
     if lower:
-        return (f"{count} processes get less of the CPUs whenever others want them",)
-    return (f"{count} other processes are in that cgroup too, and gain with the server",) if count else ()
+        return (f"processes that get less of the CPUs whenever others want them: {count}",)
+    return (f"other processes in that cgroup, which gain with the server: {count}",) if count else ()

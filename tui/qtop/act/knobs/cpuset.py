@@ -140,12 +140,12 @@ def _wanted(frame: Frame, value: str | None, possible: frozenset[int], narrow: f
 def _own_masks(sched: SchedView, allowed: frozenset[int]) -> tuple[str, ...]:
     """Threads that use fewer CPUs than their cgroup allows even now: a mask of their own says so, and stays."""
     kept = sum(1 for one in sched.threads if one.allowed and cpulist.parse_or_empty(one.allowed) < allowed)
-    return (f"{kept} threads have a mask of their own, which stays: cpu-affinity widens it",) if kept else ()
+    return (f"threads with a narrower mask of their own, which stays: {kept}; cpu-affinity widens it",) if kept else ()
 
 
 def _others(sched: SchedView, path: Path, owner: Owner) -> tuple[str, ...]:
     others = len(members(str(path.parent)) - {thread.pid for thread in sched.threads})
-    return (f"{others} other processes are in {owner.name} too",) if others else ()
+    return (f"other processes in {owner.name}: {others}",) if others else ()
 
 
 def _restart(owner: Owner) -> tuple[str, ...]:
