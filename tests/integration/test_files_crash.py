@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.crash import build, environment
+from tests.fakes.crash import environment
 from tests.fakes.crash_sweep import Sweep
 
 from qtop.act.change import Work
@@ -28,14 +28,6 @@ pytestmark = pytest.mark.root
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 BALANCING = Path("/proc/sys/kernel/numa_balancing")
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = build(tmp_path_factory.mktemp("killat"))
-    if library is None:
-        pytest.skip("needs a C compiler")
-    return library
 
 
 def sweep(shim: Path, folder: Path, prefix: tuple[str, ...] = (), **spec: Any) -> dict[str, Any]:

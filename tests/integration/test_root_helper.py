@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.crash import as_nobody, build, calls
+from tests.fakes.crash import as_nobody, calls
 from tests.fakes.ordinary_user import (
     NAME,
     PASSWORD,
@@ -154,13 +154,10 @@ def test_a_wrong_password_for_pkexec(user: OrdinaryUser) -> None:
 
 
 @pytest.fixture
-def deadly_sudo(user: OrdinaryUser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def deadly_sudo(user: OrdinaryUser, shim: Path) -> Iterator[Path]:
     """The real sudo, in whose helper killat.c does what ``home/bin/what`` says; gives the log of its calls."""
-    library = build(tmp_path_factory.mktemp("killat"))
-    if library is None:
-        pytest.skip("needs a C compiler")
     bin_folder = user.home / "bin"
-    shutil.copy(library, bin_folder / "killat.so")
+    shutil.copy(shim, bin_folder / "killat.so")
     (bin_folder / "killat.so").chmod(0o755)
     log = user.home.parent / "calls.log"
     (bin_folder / "sudo").write_text(

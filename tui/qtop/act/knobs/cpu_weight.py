@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtop.act.change import Plan
-from qtop.act.knobs.cgroups import CgroupKnob, members, owner_of, place_of, present, threads_of
+from qtop.act.knobs.cgroups import CgroupKnob, members, owner_of, place_of, present
 from qtop.act.knobs.files import number_in
+from qtop.act.watched import threads_of
 from qtop.collect.cgroup_tree import Place
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Competitor, Frame, SchedView
