@@ -13,6 +13,7 @@ from tests.fakes.nvml_fixture import fake_nvml as _fixture  # noqa: F401 - pytes
 
 from qtop.act.change import Work
 from qtop.act.launchers import ending
+from qtop.act.launchers.bare import Bare
 from qtop.act.launchers.capture import alive
 from qtop.clock import boot_id
 from qtop.collect.discover.procfs import start_ticks
@@ -68,6 +69,14 @@ def test_one_whose_main_thread_alone_has_ended_lives() -> None:
         assert not alive(process.pid, (start or 0) + 1, boot_id())
         ending.end([[process.pid, start or 0]], {"argv": ["x"]}, Work())
         assert not alive(process.pid, start, boot_id())
+
+
+def test_one_that_is_ending_has_no_words_that_could_be_somebody_elses() -> None:
+    with ThreadedProcess(2) as process:
+        launch = {"pid": process.pid, "start": start_ticks(process.pid), "boot": boot_id()}
+        assert Bare().running(launch)
+        process.leave_main()
+        assert Bare().running(launch) is None
 
 
 def test_nothing_to_end_is_no_error() -> None:

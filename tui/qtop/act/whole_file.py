@@ -28,7 +28,7 @@ def replace_whole(path: Path, text: str, mode: int, owner: tuple[int, int] | Non
             os.fsync(fd)
         finally:
             os.close(fd)
-        spare.replace(path)
+        spare.rename(path)
     except BaseException:
         with suppress(OSError):
             spare.unlink()

@@ -217,8 +217,9 @@ def _how_ended(pid: int | None) -> str:
 
 
 def _words(pid: int) -> list[str] | None:
+    """None also for one that is ending and has given its memory back, its words with it."""
     words = argv_of(pid)
-    return None if isinstance(words, Absent) else list(words)
+    return None if isinstance(words, Absent) or not words else list(words)
 
 
 def _like(pid: int, launch: Launch) -> bool:
