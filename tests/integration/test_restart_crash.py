@@ -22,6 +22,8 @@ from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.errors import Refused
 
+pytestmark = pytest.mark.unmeasured
+
 FLAGS = "--parallel=8 --threads=2"
 
 
