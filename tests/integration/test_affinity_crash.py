@@ -26,7 +26,10 @@ NARROW = {CPUS[0]}
 MANY = 200
 """More calls than any of these processes makes: a sweep that gets here never ends by itself."""
 
-pytestmark = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move threads between")
+pytestmark = [
+    pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move threads between"),
+    pytest.mark.unmeasured,
+]
 
 
 @pytest.fixture(scope="module")
