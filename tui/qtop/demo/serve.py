@@ -30,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ctx-size", "--ctx", type=int, default=8192, help="context of all slots in tokens (default 8192)"
     )
+    parser.add_argument("--no-mmap", action="store_true", help="read the model into memory of its own")
     parser.add_argument("--alias", help="the model's name in answers (default: the file's)")
     parser.add_argument(
         "--log", default=os.devnull, help="append the log to this file; - keeps standard error (default: none)"
@@ -85,6 +86,8 @@ def main() -> int:
     params.n_ctx = options.ctx_size
     params.endpoint_metrics = params.endpoint_slots = params.endpoint_props = True
     params.verbosity = _LOG_ERRORS_ONLY
+    if options.no_mmap:
+        params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     if options.threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     try:
