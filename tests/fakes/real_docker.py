@@ -139,7 +139,7 @@ class Docker:
         port = free_port()
         command = [sys.executable, "-P", "-m", "qtop.demo.serve", "--model", str(model), "--port", str(port)]
         command += ["--threads", str(threads), "--parallel", str(sizes.get("parallel", 4))]
-        command += ["--ctx-size", str(sizes.get("context", 8192)), "--log", "-"]
+        command += ["--ctx-size", str(sizes.get("context", 8192)), "--cache-ram", "0", "--log", "-"]
         # The interpreter, its packages, qtop and the model: the least that is needed, wherever they lie.
         shared = [Path(sys.base_prefix), Path(sys.prefix), ROOT / "tui", model.parent]
         outside = [one for one in shared if not one.is_relative_to("/usr")]
