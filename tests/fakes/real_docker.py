@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.fakes.spawned import ROOT, CannotStart, healthy, with_parent
+from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 
 PATIENCE_S = 60.0
 TRIES = 10
@@ -139,7 +139,7 @@ class Docker:
         port = free_port()
         command = [sys.executable, "-P", "-m", "qtop.demo.serve", "--model", str(model), "--port", str(port)]
         command += ["--threads", str(threads), "--parallel", str(sizes.get("parallel", 4))]
-        command += ["--ctx-size", str(sizes.get("context", 8192)), "--log", "-"]
+        command += ["--ctx-size", str(sizes.get("context", 8192)), "--cache-ram", "0", "--log", "-"]
         # The interpreter, its packages, qtop and the model: the least that is needed, wherever they lie.
         shared = [Path(sys.base_prefix), Path(sys.prefix), ROOT / "tui", model.parent]
         outside = [one for one in shared if not one.is_relative_to("/usr")]
@@ -228,7 +228,7 @@ class LlamaInDocker:
     def answers(self) -> bool:
         """Whether it is ready; CannotStart once it has ended."""
         assert self.container.pid
-        return healthy(self.port)
+        return answers(self.port, 2.0)
 
 
 def _until(true: Callable[[], bool], message: str, more: Callable[[], str]) -> None:

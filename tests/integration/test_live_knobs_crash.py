@@ -1,6 +1,7 @@
 """kill -9 of a live change at every call that it is made of, then undo: the old state is back, whatever the call.
 
-For each knob: a change that is measured and put back by itself, and the undo of one that was kept (fakes/sweep.py).
+For each knob: a change that is measured and put back by itself, and the undo of one that was kept
+(fakes/live_sweep.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.crash import build, environment
+from tests.fakes.crash import environment
 from tests.fakes.family import Family
 from tests.fakes.nvml_fixture import FakeNvml, h100
 from tests.fakes.nvml_fixture import fake_nvml as _fixture  # noqa: F401 - pytest finds a fixture by its presence
@@ -24,6 +25,7 @@ from tests.fakes.vllm_routes import FakeVllm
 from qtop.act.knobs.cpu_groups import autogroup
 from qtop.sample import cpulist
 
+pytestmark = pytest.mark.unmeasured
 CPUS = sorted(os.sched_getaffinity(0))
 UUIDS = tuple(f"GPU-5ca1ab1e-0000-4000-8000-{number:012d}" for number in range(1))
 
@@ -35,14 +37,6 @@ for pid in sys.argv[1:]:
         print(tid, os.getpriority(0, int(tid)), sorted(os.sched_getaffinity(int(tid))))
     print(open(f"/proc/{pid}/autogroup").read() if os.path.exists(f"/proc/{pid}/autogroup") else "")
 """
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = build(tmp_path_factory.mktemp("killat"))
-    if library is None:
-        pytest.skip("needs a C compiler")
-    return library
 
 
 def sweep(
@@ -58,7 +52,7 @@ def sweep(
     made: dict[str, list[str]] = {}
     for mode in modes:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fakes.sweep", *words, mode],
+            [sys.executable, "-m", "tests.fakes.live_sweep", *words, mode],
             env=environment(
                 folder / mode,
                 {

@@ -18,7 +18,7 @@ HELPER = ROOT / "tui/qtop/act/helper.py"
 
 _DO = """
 import json, sys
-from tests.fakes.sweep import gpu_frame
+from tests.fakes.live_sweep import gpu_frame
 from qtop.act.change import Work
 from qtop.act.knobs import knob
 from qtop.errors import QtopError

@@ -14,8 +14,8 @@ import pytest
 from msgspec.structs import replace
 from tests.fakes.crash import ThreadedProcess, as_nobody, masks
 from tests.fakes.family import Family
+from tests.fakes.live_sweep import rival_frame
 from tests.fakes.load import quota
-from tests.fakes.sweep import rival_frame
 
 from qtop.act.change import Plan, Reading, Record, Work
 from qtop.act.knobs import cpu_groups, knob, neighbours

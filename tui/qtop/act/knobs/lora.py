@@ -12,7 +12,7 @@ import time
 from qtop.act import reach
 from qtop.act.change import Knob, Plan, Reading, Record, Work
 from qtop.act.knobs.processes import start_ticks
-from qtop.act.knobs.vllm_routes import LOOK_S, adapters, has_route, names, refusal, server_of
+from qtop.act.knobs.vllm_routes import LOOK_S, adapters, has_route, names, refusal, vllm_of
 from qtop.clock import boot_id
 from qtop.collect.http import post
 from qtop.errors import QtopError, Refused
@@ -43,7 +43,7 @@ class Lora(Knob):
         found = VALUE.fullmatch(value)
         if found is None:
             raise QtopError(f"lora cannot be {value!r}", f"It takes {self.example}.")
-        server = server_of(frame, "lora")
+        server = vllm_of(frame, "lora")
         way = reach.told(str(server.url))
         with reach.client_of(way, LOOK_S) as client:
             if not has_route(client, LOAD):

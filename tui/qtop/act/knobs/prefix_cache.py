@@ -9,7 +9,7 @@ import msgspec
 
 from qtop.act import reach
 from qtop.act.change import Knob, Plan, Reading, Record, Work
-from qtop.act.knobs.vllm_routes import LOOK_S, has_route, refusal, server_of
+from qtop.act.knobs.vllm_routes import LOOK_S, has_route, refusal, vllm_of
 from qtop.collect.http import Body, post
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Frame
@@ -34,7 +34,7 @@ class ResetPrefixCache(Knob):
         """It takes no value. The server must have the route."""
         if value not in (None, "now"):
             raise QtopError("reset-prefix-cache takes no value", "Leave it out.")
-        server = server_of(frame, self.id)
+        server = vllm_of(frame, self.id)
         way = reach.told(str(server.url))
         with reach.client_of(way, LOOK_S) as client:
             if not has_route(client, ROUTE):

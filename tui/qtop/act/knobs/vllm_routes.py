@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from qtop.act.watched import server_of
 from qtop.collect.http import Body, ask, fetch_json
-from qtop.errors import Refused, Unreachable
+from qtop.errors import Refused
 from qtop.model.frame import Frame
 from qtop.sample import Absent, ServerInfo
 
@@ -38,11 +39,9 @@ class _Error(msgspec.Struct):
     detail: Any = ""
 
 
-def server_of(frame: Frame, what: str) -> ServerInfo:
+def vllm_of(frame: Frame, what: str) -> ServerInfo:
     """The vLLM that is watched; Refused for another kind of server, Unreachable where there is none."""
-    server = frame.server
-    if isinstance(server, Absent):
-        raise Unreachable(server.detail or "no server found", "Start one, or name it with --url or --pid.")
+    server = server_of(frame)
     if server.engine != "vllm":
         raise Refused(f"{what} is for vLLM, and this server is none")
     if not isinstance(server.url, str):

@@ -1,4 +1,4 @@
-"""``python -m tests.fakes.sweep KNOB VALUE SUBJECT MODE``, under killat.c: kill -9 of a change at each of its steps.
+"""``python -m tests.fakes.live_sweep KNOB VALUE SUBJECT MODE``, under killat.c: kill -9 of a live change at each step.
 
 The real transaction, knob and journal; only the measurement is made up. SUBJECT is what the frame shows: "pids:S:R,R"
 (a server and its rivals), "gpus:UUID,UUID", "url:URL#PID" (a vLLM there, of this process). Each round is a
