@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.fakes.spawned import ROOT, CannotStart, healthy, with_parent
+from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 
 PATIENCE_S = 60.0
 TRIES = 10
@@ -256,7 +256,7 @@ class LlamaInDocker:
     def answers(self) -> bool:
         """Whether it is ready; CannotStart once it has ended."""
         assert self.container.pid
-        return healthy(self.port)
+        return answers(self.port, 2.0)
 
 
 def _system_folders() -> list[Path]:

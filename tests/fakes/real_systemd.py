@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from tests.fakes.ordinary_user import NAME, UID
-from tests.fakes.spawned import ROOT, CannotStart, healthy, with_parent
+from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 
 PATIENCE_S = 60.0
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -241,7 +241,7 @@ class LlamaInUnit:
         """Whether it is ready; CannotStart once it has ended."""
         if self.lab.show(self.unit, "ActiveState") == "failed":
             raise CannotStart(f"{self.unit} failed:\n{self.lab.call('journalctl', '-n', '20').stdout}")
-        return healthy(self.port)
+        return answers(self.port)
 
 
 def _gone(folder: Path) -> None:

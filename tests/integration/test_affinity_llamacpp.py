@@ -83,7 +83,7 @@ def test_named_widened_better_and_put_back(make_llama_server: MakeLlamaServer, t
         status, made, said = qtop(tmp_path, server, "apply", "cpu-affinity", "--yes")
         disturbed = others.share()
         expect((status, made.get("kept")) == (0, True), disturbed, (made, said))
-        assert made["judgement"]["verdict"] == "better"
+        assert made["judgement"]["verdict"] == "improved"
         assert all(mask == set(CPUS) for mask in masks(server.pid).values())
         after_status, well, disturbed_after = not_waiting(tmp_path, server, others)
 

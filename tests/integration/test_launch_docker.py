@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from tests.fakes.real_docker import Docker, LlamaInDocker, why_not
-from tests.fakes.spawned import ROOT, healthy
+from tests.fakes.spawned import ROOT
 
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.root]
 
@@ -145,7 +145,7 @@ def test_a_service_of_compose(docker: Docker, tmp_path: Path) -> None:
     docker.compose(project, services, environment={"SEEN": "${QTOP_TEST_SEEN:-1}"})
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 30
-    while not healthy(port):
+    while not answers(port):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     other = docker("inspect", "--format", "{{.Id}}", "project_other_1")

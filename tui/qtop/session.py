@@ -75,9 +75,14 @@ class Session:
         self._engine: EngineSample | Absent = NOT_YET
 
     @property
+    def may_act(self) -> bool:
+        """Whether anything can be changed from here: not on a recording, nor with ``read_only``."""
+        return self.source.live and self._access is not None and not self.read_only
+
+    @property
     def actor(self) -> Actor | None:
-        """Who changes things, made when first asked for; None on a recording, and where nothing may be changed."""
-        if not self.source.live or self._access is None or self.read_only:
+        """Who changes things, made when first asked for; None where nothing may be changed."""
+        if not self.may_act:
             return None
         from qtop.act.actor import Actor
 

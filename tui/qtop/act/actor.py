@@ -9,7 +9,6 @@ from functools import partial
 
 from qtop.act.change import Knob, Plan
 from qtop.act.hands import Hands
-from qtop.act.journal import Change, Journal
 from qtop.act.knobs import OFFERED, knob
 from qtop.act.knobs.lasting import LASTING, plan_lasting
 from qtop.act.meter import REQUESTS, TOKENS, WARMUP, ProbeMeter
@@ -144,10 +143,6 @@ class Actor:
         if self.busy:
             raise Refused("a change is under way", "Wait for it to end.")
         return undo(hands=hands, say=say)
-
-    def in_force(self) -> list[Change]:
-        """Changes that undo would find, the latest first."""
-        return Journal().in_force()
 
 
 def _int(reading: object) -> int | None:

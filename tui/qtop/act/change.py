@@ -135,6 +135,10 @@ class Knob:
         """
         raise NotImplementedError
 
+    def fits(self, frame: Frame) -> bool:
+        """Whether a server of this kind has such a setting at all."""
+        return True
+
     def apply(self, record: Record, work: Work) -> None:
         """Make the change; OSError or Refused when it fails part-way (the transaction then restores).
 

@@ -29,18 +29,18 @@ class Changes:
         return self._busy
 
     def greet(self) -> None:
-        """Tell of a change that a killed qtop left behind."""
-        actor = self._app.session.actor
-        if actor is None:
+        """Tell of a change that a killed qtop left behind. The journal tells, and the actor with all its knobs, a tenth
+        of a second to import, waits until something is to be changed."""
+        if not self._app.session.may_act:
             return
+        from qtop.act.journal import Journal, age_text
+
         try:
-            unfinished = [change for change in actor.in_force() if change.state == "open"]
+            unfinished = [change for change in Journal().in_force() if change.state == "open"]
         except QtopError as error:
             self._app.say(str(error))
             return
         if unfinished:
-            from qtop.act.transaction import age_text
-
             one = unfinished[0]
             self._app.say(f"a change from {age_text(one)} ({one.knob}) was left unfinished: u puts it back")
 
@@ -102,8 +102,11 @@ class Changes:
         self._app.redraw()
 
     def _done(self, text: str) -> None:
-        self._busy = ""
         self._app.probing.state.running = False
+        self._set_free(text)
+
+    def _set_free(self, text: str) -> None:
+        self._busy = ""
         self._app.say(text)
         self._app.redraw()
 
@@ -120,10 +123,22 @@ class Changes:
         if actor is None:
             self._app.say(self._app.session.no_actor)
             return
-        try:
-            done = actor.undo()
-        except QtopError as error:
-            self._app.say(str(error))
+        if self._busy:
+            self._app.say("a change is under way")
             return
-        self._app.session.note("undo", {"knob": done.knob, "restored": done.restored})
-        self._app.say(done.text)
+        self._set_busy("undo …")
+
+        def say(step: str, text: str) -> None:
+            self._app.run_later(lambda: self._set_busy(f"undo: {text}"))
+
+        def work() -> None:
+            # A server that is started anew takes minutes.
+            try:
+                done = actor.undo(say=say)
+                text = done.text
+                self._app.session.note("undo", {"knob": done.knob, "restored": done.restored})
+            except QtopError as error:
+                text = str(error)
+            self._app.run_later(lambda: self._set_free(text))
+
+        in_background(work)

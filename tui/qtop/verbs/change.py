@@ -13,10 +13,10 @@ from typing import Any
 from qtop.act.actor import Actor, Wish
 from qtop.act.change import Plan, Record
 from qtop.act.hands import Hands
-from qtop.act.journal import Journal, Part
+from qtop.act.journal import Journal, Part, age_text
 from qtop.act.knobs import KNOBS, knob
 from qtop.act.knobs.lasting import LASTING
-from qtop.act.transaction import Judgement, Keep, Outcome, Policy, age_text
+from qtop.act.transaction import Judgement, Keep, Outcome, Policy
 from qtop.act.undo import undo as undo_change
 from qtop.act.undo import undo_all
 from qtop.config import Settings
@@ -50,7 +50,8 @@ def actions(args: argparse.Namespace, settings: Settings) -> int:
     with live_session(args, settings) as session:
         actor = _settled(session)
         rows: list[dict[str, Any]] = []
-        for one in actor.knobs():
+        frame = actor.now()
+        for one in [each for each in actor.knobs() if each.fits(frame)]:
             row: dict[str, Any] = {"knob": one.id, "title": one.title, "needs": one.needs}
             try:
                 row |= {"possible": True, **_plan_document(actor.plan(one.id))}

@@ -17,11 +17,12 @@ from qtop.act.change import Drift, Knob, Plan, Reading, Record, Work
 from qtop.act.launchers.launcher import Launch, Launcher
 from qtop.act.parser_check import check_words
 from qtop.act.readiness import await_ready
+from qtop.act.watched import server_of
 from qtop.act.words import Edit, edited, name_of, values_now, wanted
 from qtop.collect.address import is_local
 from qtop.collect.discover.procfs import start_ticks
 from qtop.collect.discover.tree import server_root
-from qtop.errors import Refused, Unreachable
+from qtop.errors import Refused
 from qtop.model.frame import Frame
 from qtop.record.redact import Redactor
 from qtop.sample import Absent, ServerInfo
@@ -168,9 +169,7 @@ class ServerFlags(Knob):
 
 
 def _subject(frame: Frame) -> tuple[ServerInfo, int]:
-    server = frame.server
-    if isinstance(server, Absent):
-        raise Unreachable(server.detail or "no server found", "Start one, or name it with --url or --pid.")
+    server = server_of(frame)
     if isinstance(server.pid, Absent):
         raise Refused(f"the server's process is not known: {server.pid}", "Restart it where it runs.")
     return server, server.pid
@@ -194,6 +193,8 @@ def _standing(record: Record, launcher: Launcher) -> str | None:
         argv = launcher.configured(launch)
         if phase in UNFINISHED or argv is None:
             return NEW if phase in UNFINISHED else None
+    elif phase == STOPPING and argv == old:
+        return NEW  # it may have been told to end, and be about to
     if old == new:  # only the file differs: which it has read, its age tells
         first = _identity(launcher.pid(launch)) == record["first"]
         return OLD if argv == old and (first or phase in (PLANNED, RESTORED)) else NEW if argv == new else _shown(argv)

@@ -29,7 +29,8 @@ from qtop.act.launchers.containers import (
 )
 from qtop.act.launchers.engine_api import Engine
 from qtop.act.launchers.launcher import Launch
-from qtop.act.launchers.manager import own_words_begin, spare_of, token_for, write_whole
+from qtop.act.launchers.manager import own_words_begin, token_for
+from qtop.act.whole_file import replace_whole, spare_of
 from qtop.act.launchers.unit_place import MARK, token_in
 from qtop.errors import Refused
 
@@ -128,7 +129,7 @@ class Compose:
             work.save()
             try:
                 mode = Path(launch["files"][0]).stat().st_mode & 0o777
-                write_whole(Path(launch["override"]), launch["text"], mode)
+                replace_whole(Path(launch["override"]), launch["text"], mode)
             except OSError as error:
                 raise Refused(f"{launch['override']} cannot be written: {error.strerror}") from None
             find_tool(launch).run(launch, _with_override(launch), work, lock)
@@ -256,7 +257,7 @@ def _put_back(launch: Launch) -> None:
         if launch["former"] is None:
             path.unlink()
         else:
-            write_whole(path, launch["former"], path.stat().st_mode & 0o777)
+            replace_whole(path, launch["former"], path.stat().st_mode & 0o777)
     except OSError as error:
         raise Refused(f"{path} cannot be put back: {error.strerror}") from None
 

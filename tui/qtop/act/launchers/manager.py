@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-from pathlib import Path
 
 from qtop.clock import boot_id
 from qtop.collect.discover.procfs import argv, process, start_ticks, stat
@@ -56,38 +54,3 @@ def token_for(pid: int, name: str) -> str:
     """A mark by which what one change wrote is known again: the same in the preview and in the change, and another once
     the server was started anew."""
     return hashlib.sha256(f"{boot_id()} {pid} {start_ticks(pid)} {name}".encode()).hexdigest()[:16]
-
-
-def spare_of(path: Path) -> Path:
-    """Where a file's new text is written before it takes the old one's place; a kill -9 may leave it behind."""
-    return path.with_name(f".{path.name}.qtop-new")
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """All of it or nothing, on disk when this returns; OSError when it cannot be written."""
-    spare = spare_of(path)
-    spare.unlink(missing_ok=True)
-    fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            data = text.encode(errors="surrogateescape")
-            while data:
-                data = data[os.write(fd, data) :]
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        spare.rename(path)
-    except OSError:
-        spare.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names in it are on disk when this returns."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

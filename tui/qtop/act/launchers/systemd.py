@@ -21,11 +21,8 @@ from qtop.act.launchers.manager import (
     ended_by,
     own_words_begin,
     server_below,
-    spare_of,
-    sync_folder,
     token_for,
     words_below,
-    write_whole,
 )
 from qtop.act.launchers.respell import respelled
 from qtop.act.launchers.systemctl import NAME, Manager, seconds
@@ -42,6 +39,7 @@ from qtop.act.launchers.unit_place import (
     unit_of,
 )
 from qtop.act.launchers.unit_text import effective, quoted, split, takes_verbatim, tokens
+from qtop.act.whole_file import replace_whole, spare_of, sync_folder
 from qtop.clock import wall
 from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import link, read, status, text
@@ -320,7 +318,7 @@ def _put(launch: Launch) -> None:
     if dropin.exists():
         os.link(dropin, saved_as(dropin, launch["token"]))
         sync_folder(dropin.parent)
-    write_whole(dropin, launch["text"], int(launch["mode"]) & 0o644)
+    replace_whole(dropin, launch["text"], int(launch["mode"]) & 0o644)
 
 
 def _start(launch: Launch) -> None:
