@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.crash import build
 
 from qtop.demo.model import ensure_model
 from qtop.demo.server import CannotRun, DemoServer
@@ -74,3 +75,12 @@ def llama_server(llama_model: Path) -> Iterator[DemoServer]:
     server = _start(llama_model, threads=1, port=0, parallel=4, context=8192)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that kills who loads it, at the call that it is told (killat.c); skips without a C compiler."""
+    library = build(tmp_path_factory.mktemp("killat"))
+    if library is None:
+        pytest.skip("needs a C compiler")
+    return library

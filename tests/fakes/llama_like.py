@@ -4,8 +4,11 @@ Copied to a file called llama-server it is taken for one. Standard library only,
 
     --fail-with WHY    say so, as llama.cpp does, and end with status 1
     --stubborn         SIGTERM is ignored
+    --linger SECONDS   it ends so long after SIGTERM
     --child            have a process of its own that goes on when this one ends
     --never-healthy    /health says 503 for ever
+
+Copied to a file called vllm it stands for ``vllm serve MODEL --config FILE``: of that file it takes max-num-seqs.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -28,8 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--ctx-size", type=int, default=4096)
     parser.add_argument("-t", "--threads", type=int, default=1)
     parser.add_argument("--api-key")
+    parser.add_argument("--config")
+    parser.add_argument("words", nargs="*", help="of vllm: serve MODEL")
     parser.add_argument("--fail-with")
     parser.add_argument("--stubborn", action="store_true")
+    parser.add_argument("--linger", type=float)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--never-healthy", action="store_true")
     return parser
@@ -84,6 +92,11 @@ def main() -> int:
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(120)"])
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.config:
+        with open(options.config, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long as all the rest
+            options.parallel = int(re.findall(r"^max-num-seqs: *(\d+)", file.read(), re.MULTILINE)[0])
+    if options.linger:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Timer(options.linger, os._exit, (0,)).start())
     _Handler.options = options
     try:
         server = ThreadingHTTPServer((options.host, options.port), _Handler)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.fakes.spawned import ROOT, CannotStart, healthy, with_parent
+from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 
 NAME = "tiny-qwen3"
 PATIENCE_S = 280.0
@@ -74,7 +74,7 @@ class RealVllm:
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 raise CannotStart(f"vLLM ended with status {self._child.returncode}:\n{self.said()}")
-            if healthy(self.port):
+            if answers(self.port, 2.0):
                 return
             time.sleep(0.5)
         raise CannotStart(f"vLLM did not answer within {PATIENCE_S:.0f} s:\n{self.said()}")

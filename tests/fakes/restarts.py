@@ -10,22 +10,40 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.fakes.spawned import ROOT, healthy
+from tests.fakes.spawned import ROOT
 
 from qtop.act.launchers import bare
 from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import pids
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 from qtop.model.frame import Frame
 from qtop.sample import ServerInfo
 
 PATIENCE_S = 20.0
+
+
+def await_health(port: int, log: Path, every: float = 0.05, patience: float = PATIENCE_S) -> None:
+    """Returns once the server on this port answers; what it logged is told where it does not."""
+    deadline = time.monotonic() + patience
+    while not answers(port):
+        assert time.monotonic() < deadline, log.read_text() if log.exists() else "no answer"
+        time.sleep(every)
+
+
+def running_with(word: str, without: str = "") -> list[tuple[int, list[str]]]:
+    """Every process that has the one word on its command line, and not the other: its number and its words."""
+    found = ((pid, argv_of(pid)) for pid in pids())
+    return [
+        (pid, list(words))
+        for pid, words in found
+        if isinstance(words, tuple) and word in words and (not without or without not in words)
+    ]
 
 
 class LlamaLike:
@@ -39,14 +57,16 @@ class LlamaLike:
         log: bool = True,
         user: int | None = None,
         python: str = sys.executable,
+        engine: str = "llamacpp",
     ) -> None:
         """``user``: as this one, by root."""
-        self.folder = folder
-        self.program = folder / "llama-server"
+        self.folder, self.engine = folder, engine
+        self.program = folder / {"llamacpp": "llama-server", "vllm": "vllm"}[engine]
+        verb = ["serve", "MODEL"] if engine == "vllm" else []
         shutil.copy(ROOT / "tests/fakes/llama_like.py", self.program)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.words = [python, "-S", str(self.program), "--port", str(self.port), "--parallel", "4", *more]
+        self.words = [python, "-S", str(self.program), *verb, "--port", str(self.port), "--parallel", "4", *more]
         self.log = folder / "server.log"
         out = self.log.open("ab") if log else subprocess.DEVNULL
         self._child = subprocess.Popen(
@@ -66,16 +86,10 @@ class LlamaLike:
 
     def await_health(self) -> None:
         """Returns once it answers."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not healthy(self.port):
-            assert time.monotonic() < deadline, self.log.read_text() if self.log.exists() else "no answer"
-            time.sleep(0.01)
+        await_health(self.port, self.log, 0.01)
 
-    def _each(self) -> Iterator[tuple[int, list[str]]]:
-        for pid in pids():
-            words = argv_of(pid)
-            if isinstance(words, tuple) and str(self.program) in words and "--help" not in words:
-                yield pid, list(words)
+    def _each(self) -> list[tuple[int, list[str]]]:
+        return running_with(str(self.program), "--help")
 
     def now(self) -> list[list[str]]:
         """The words of every server there is with this program."""
@@ -85,11 +99,15 @@ class LlamaLike:
         """Their processes."""
         return [pid for pid, _ in self._each()]
 
+    def slots(self) -> int:
+        """Requests that it runs at once, as it says itself."""
+        return int(httpx.get(f"{self.url}/props", trust_env=False).json()["total_slots"])
+
     def frame(self) -> Frame:
         """As the live source would see the one that runs now."""
         (pid,) = self.running()
         words = argv_of(pid)
-        server = ServerInfo(url=self.url, engine="llamacpp", pid=pid, argv=words)
+        server = ServerInfo(url=self.url, engine=self.engine, pid=pid, argv=words)
         return Frame(0.0, 0.0, server=server)
 
     def stop(self) -> None:

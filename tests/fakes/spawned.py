@@ -3,7 +3,6 @@ whoever starts real servers shares."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import subprocess
@@ -22,18 +21,6 @@ class CannotStart(Exception):
 def with_parent() -> tuple[str, ...]:
     """What a command begins with so that it ends when whoever started it is killed, where the tool for it is there."""
     return ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-
-
-def healthy(port: int) -> bool:
-    """Whether the server on this port of 127.0.0.1 says that it is ready."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 class Spawned:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import MakeLlamaServer
-from tests.fakes.crash import ThreadedProcess, build, calls, deadly, environment, masks, pin
+from tests.fakes.crash import ThreadedProcess, calls, deadly, environment, masks, pin
 
 from qtop.act.journal import Journal
 
@@ -26,15 +26,10 @@ NARROW = {CPUS[0]}
 MANY = 200
 """More calls than any of these processes makes: a sweep that gets here never ends by itself."""
 
-pytestmark = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move threads between")
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = build(tmp_path_factory.mktemp("killat"))
-    if library is None:
-        pytest.skip("needs a C compiler")
-    return library
+pytestmark = [
+    pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move threads between"),
+    pytest.mark.unmeasured,
+]
 
 
 @pytest.fixture(scope="module")

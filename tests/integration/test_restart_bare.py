@@ -28,6 +28,8 @@ from qtop.act.undo import undo
 from qtop.collect.discover.procfs import status, text
 from qtop.errors import QtopError, Refused
 
+pytestmark = pytest.mark.unmeasured
+
 MakeServer = Callable[..., LlamaLike]
 NOBODY = 65534
 KEY = "sk-not-for-eyes-0123456789"
@@ -130,30 +132,25 @@ def test_everything_but_the_words_is_as_it_was(make: MakeServer, monkeypatch: py
 def test_keys_are_used_and_never_shown(make: MakeServer, tmp_path: Path, journal: Journal) -> None:
     server = make("--api-key", KEY, environ={**os.environ, "HF_TOKEN": f"hf_{KEY}"})
     words = ("apply", "parallel=8", "--no-measure", "--pid", str(server.pid))
-    shown = []
+    shown: list[str] = []
+
+    def qtop(*words: str, extra: dict[str, str] | None = None) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "qtop", *words],
+            env=environment(tmp_path / "state", extra),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        shown.extend((done.stdout, done.stderr))
+
     for more in (["--dry-run"], ["--dry-run", "--json"], ["--yes", "--json"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "qtop", *words, *more],
-            env=environment(tmp_path / "state", {"QTOP_API_KEY": KEY}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        shown += [done.stdout, done.stderr]
+        qtop(*words, *more, extra={"QTOP_API_KEY": KEY})
     assert server.now()[0][6] == "8"  # it gave a token, for which it wants the key
-    for verb in (["journal", "--json"], ["undo", "--json"], ["journal", "--json"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "qtop", *verb],
-            env=environment(tmp_path / "state"),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        shown += [done.stdout, done.stderr]
+    for verb in ("journal", "undo", "journal"):
+        qtop(verb, "--json")
     assert KEY not in "".join(shown)
     told = json.loads(shown[6])["journal"][0]["parts"][0]["record"]
     assert told["argv"]["new"][-4:] == ["--parallel", "8", "--api-key", "***"]

@@ -22,6 +22,8 @@ from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.errors import Refused
 
+pytestmark = pytest.mark.unmeasured
+
 FLAGS = "--parallel=8 --threads=2"
 
 
@@ -112,6 +114,51 @@ def test_what_cannot_start_is_put_back_by_itself_and_may_die_meanwhile(server: L
         undo(journal)
         assert server.now() == [old], at
         server.await_health()
+
+
+def test_a_config_file_goes_back_with_its_server(tmp_path: Path) -> None:
+    """Its words are the same before and after: only the file differs, and which of the two the server has read."""
+    text = "# ours\nmax-num-seqs: 16   # enough\n"
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "c.yaml").write_text(text)
+    server = LlamaLike(folder, "--config", "c.yaml", engine="vllm")
+    try:
+        first = Journal(tmp_path / "first.jsonl")
+        status, steps = forked(lambda: change(server, first, "--max-num-seqs=8"))
+        assert (status, server.slots(), server.now()) == (0, 8, [server.words])
+        assert (folder / "c.yaml").read_text() == text.replace("16", "8")
+        assert undo(first).restored == 2
+        assert (server.slots(), (folder / "c.yaml").read_text()) == (16, text)
+        assert ("rename", 1) in steps
+        deaths = [(at, "before") for at in steps if at[0] not in ("write", "fsync") or at[1] % 3 == 0]
+        for at, mode in [*deaths, (("rename", 1), "after"), (("Popen", 2), "after")]:
+            journal = Journal(tmp_path / f"{at}{mode}.jsonl")
+            status, _ = forked(lambda journal=journal: change(server, journal, "--max-num-seqs=8"), at, mode)  # type: ignore[misc]
+            assert status == -signal.SIGKILL, (at, mode)
+            undo(journal)
+            server.await_health()
+            assert (server.slots(), (folder / "c.yaml").read_text()) == (16, text), (at, mode)
+            assert undo(journal).text == "nothing to undo", (at, mode)
+    finally:
+        server.stop()
+
+
+def test_one_that_was_told_to_end_and_has_not_yet_is_no_server_that_is_back(tmp_path: Path) -> None:
+    """As a real one, it answers for a while after SIGTERM: undo must not take it for the old server, alive and well."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = LlamaLike(folder, "--linger", "1")
+    try:
+        journal = Journal(tmp_path / "j.jsonl")
+        status, _ = forked(lambda: change(server, journal), ("pidfd_send_signal", 1), "after")
+        assert (status, server.running()) == (-signal.SIGKILL, [server.pid])
+        assert undo(journal).restored == 1
+        (pid,) = server.running()
+        assert (pid != server.pid, server.now()) == (True, [server.words])
+        server.await_health()
+    finally:
+        server.stop()
 
 
 def test_a_start_that_is_under_way_is_waited_for(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import Any
 import pytest
 from tests.fakes.crash import environment
 from tests.fakes.load import streams
-from tests.fakes.restarts import Step, forked
-from tests.fakes.spawned import healthy
+from tests.fakes.restarts import Step, await_health, forked, running_with
 
 from qtop.act.hands import Hands
 from qtop.act.journal import Journal
@@ -26,7 +24,6 @@ from qtop.act.knobs import knob
 from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.collect.discover.procfs import argv as argv_of
-from qtop.collect.discover.procfs import pids
 from qtop.demo.server import free_port
 from qtop.model.frame import Frame
 from qtop.sample import ServerInfo
@@ -57,16 +54,10 @@ class Llama:
         self.await_health()
 
     def await_health(self) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not healthy(self.port):
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+        await_health(self.port, self.log, patience=PATIENCE_S)
 
-    def _each(self) -> Iterator[tuple[int, list[str]]]:
-        for pid in pids():
-            words = argv_of(pid)
-            if isinstance(words, tuple) and str(self.port) in words and "serve" not in words:
-                yield pid, list(words)
+    def _each(self) -> list[tuple[int, list[str]]]:
+        return running_with(str(self.port), "serve")
 
     def now(self) -> list[list[str]]:
         return [words for _, words in self._each()]

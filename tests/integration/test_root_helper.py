@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.crash import as_nobody, build, calls
+from tests.fakes.crash import as_nobody, calls
 from tests.fakes.ordinary_user import (
+    NAME,
     PASSWORD,
     POLKIT_LETS_HIM,
     PROMPT,
@@ -32,7 +33,7 @@ from tests.fakes.ordinary_user import (
 from qtop.act.hands import HELPER, helper_command
 from qtop.act.knobs import OFFERED
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.unmeasured]
 
 QTOP = [sys.executable, "-m", "qtop"]
 APPLY = [*QTOP, "apply", "swappiness=33", "--yes", "--no-measure", "--interval", "0.1"]
@@ -82,6 +83,15 @@ def test_sudo_that_asks_nothing_changes_and_puts_back(user: OrdinaryUser) -> Non
     undone = user.run(UNDO)
     assert (undone.returncode, undone.stdout) == (0, "undone: swappiness, 1 value put back\n"), undone
     assert user.swappiness.read_text() == "60\n"
+
+
+def test_a_rule_for_the_helper_alone_is_enough(user: OrdinaryUser) -> None:
+    """As the README has it: the very words, whatever name this Python was started by."""
+    user.sudoers = f"{NAME} ALL=(root) NOPASSWD: {' '.join(helper_command())}"
+    named = Path(sys.executable).with_name(f"python3.{sys.version_info.minor}")
+    kept(user, user.run([str(named) if named.exists() else sys.executable, *APPLY[1:]]))
+    other = user.run(["sudo", "-n", "--", sys.executable, "-c", "print('root')"])
+    assert (other.returncode, other.stdout) == (1, "")
 
 
 def test_a_password_is_asked_for_at_the_terminal(user: OrdinaryUser) -> None:
@@ -144,13 +154,10 @@ def test_a_wrong_password_for_pkexec(user: OrdinaryUser) -> None:
 
 
 @pytest.fixture
-def deadly_sudo(user: OrdinaryUser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def deadly_sudo(user: OrdinaryUser, shim: Path) -> Iterator[Path]:
     """The real sudo, in whose helper killat.c does what ``home/bin/what`` says; gives the log of its calls."""
-    library = build(tmp_path_factory.mktemp("killat"))
-    if library is None:
-        pytest.skip("needs a C compiler")
     bin_folder = user.home / "bin"
-    shutil.copy(library, bin_folder / "killat.so")
+    shutil.copy(shim, bin_folder / "killat.so")
     (bin_folder / "killat.so").chmod(0o755)
     log = user.home.parent / "calls.log"
     (bin_folder / "sudo").write_text(

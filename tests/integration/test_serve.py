@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.fakes.crash import environment
 from tests.fakes.restarts import forked
-from tests.fakes.spawned import ROOT, healthy
+from tests.fakes.spawned import ROOT
 
 from qtop.act.hands import Hands
 from qtop.act.knobs import knob
@@ -27,10 +27,12 @@ from qtop.act.transaction import Outcome, run
 from qtop.act.undo import undo
 from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import pids
-from qtop.demo.server import free_port
+from qtop.demo.server import answers, free_port
 from qtop.errors import Refused
 from qtop.model.frame import Frame
 from qtop.sample import ServerInfo
+
+pytestmark = pytest.mark.unmeasured
 
 PATIENCE_S = 40.0
 
@@ -78,7 +80,7 @@ class Served:
             with suppress(Refused):
                 state = self.state()
                 pid = state["child"][0] if state["child"] else 0
-                return int(pid) if state["healthy"] and pid != other_than and healthy(self.port) else 0
+                return int(pid) if state["healthy"] and pid != other_than and answers(self.port, 2.0) else 0
             return 0
 
         return int(self.until(found))
@@ -192,14 +194,14 @@ def test_killed_it_leaves_the_server_which_is_bare_from_then_on(make: Callable[.
     second = served.up(other_than=first)
     os.kill(served.process.pid, signal.SIGKILL)
     served.process.wait()
-    assert healthy(served.port)
+    assert answers(served.port, 2.0)
     assert find(second)[0].kind == "bare"
     # Nobody begins another beside it, and undo does without the one who is gone.
     again = make(port=served.port)
     assert again.process.wait(20) == 2
     assert f"runs still (pid {second})" in again.text()
     assert undo().restored == 1
-    served.until(lambda: healthy(served.port))
+    served.until(lambda: answers(served.port, 2.0))
     (old,) = [pid for pid in pids() if argv_of(pid) == tuple(served.words)]
     os.kill(old, signal.SIGKILL)
 

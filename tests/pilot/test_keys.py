@@ -185,7 +185,7 @@ async def test_a_number_without_a_finding_says_so() -> None:
     app = make_app(StubSource(Machine(wait=0.8).samples(0, 20)), access=NOWHERE)
     async with running(app) as pilot:
         await until(pilot, lambda: "[1]" in row(app, 2))
-        for key in "23456789":
+        for key in "456789":
             app.say("")
             await pilot.press(key)
             await pilot.pause()

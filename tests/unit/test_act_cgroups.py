@@ -75,7 +75,7 @@ def test_a_narrow_set_is_widened_to_what_the_one_above_allows(tree: Tree) -> Non
         (f"{unit}/cpuset.cpus", "0-1", "0-5")
     ]
     assert plan.summary == "let the unit vllm.service use CPUs 0-5"
-    assert "1 other processes are in the unit vllm.service too" in plan.warnings
+    assert "other processes in the unit vllm.service: 1" in plan.warnings
     assert any("`systemctl set-property vllm.service AllowedCPUs=0-5` makes it last" in line for line in plan.warnings)
     CPUSET.check(plan.record)
     CPUSET.apply(plan.record, Work())
@@ -132,7 +132,7 @@ def test_cpus_that_cannot_be_meant(value: str, told: str, tree: Tree) -> None:
 def test_threads_with_masks_of_their_own_are_told_of(tree: Tree) -> None:
     tree.group("vllm.service", cpus="0-1", pids=(SERVER,))
     assert not any("mask of their own" in line for line in CPUSET.plan(frame(allowed="0-1"), None).warnings)
-    assert any("1 threads have a mask of their own" in line for line in CPUSET.plan(frame(allowed="1"), None).warnings)
+    assert any("mask of their own, which stays: 1" in line for line in CPUSET.plan(frame(allowed="1"), None).warnings)
 
 
 def test_the_weight_that_counts_stands_where_the_paths_branch(tree: Tree) -> None:
@@ -158,7 +158,7 @@ def test_the_others_may_be_lowered_instead(tree: Tree) -> None:
     plan = WEIGHT.plan(frame(7, 8), "others:10")
     assert [one["path"] for one in plan.record["files"]] == [f"{folder}/cpu.weight" for folder in theirs]
     assert {one["new"] for one in plan.record["files"]} == {"10"}
-    assert "3 processes get less of the CPUs whenever others want them" in plan.warnings
+    assert "processes that get less of the CPUs whenever others want them: 3" in plan.warnings
     WEIGHT.check(plan.record)
     WEIGHT.apply(plan.record, Work())
     assert [(folder / "cpu.weight").read_text() for folder in theirs] == ["10\n", "10\n"]

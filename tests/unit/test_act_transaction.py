@@ -21,7 +21,7 @@ from qtop.act.journal import Journal, Part
 from qtop.act.knobs.cpu_affinity import CpuAffinity
 from qtop.act.proof import Judgement
 from qtop.act.transaction import Keep, Outcome, Policy, run
-from qtop.act.undo import undo
+from qtop.act.undo import undo, undo_all
 from qtop.errors import QtopError, Refused
 from qtop.sample import cpulist
 
@@ -237,7 +237,7 @@ def test_a_number_given_to_another_process_is_closed_untouched(
     change(server, journal)
     before = masks(server.pid)
     rewrite(journal, edit)
-    assert undo(journal).text == "nothing to put back: the changed processes have ended"
+    assert undo(journal).text == "nothing to put back: what was changed is gone"
     assert masks(server.pid) == before
     assert journal.in_force() == []
 
@@ -299,6 +299,19 @@ def test_undo_by_name_leaves_the_later_one(server: ThreadedProcess, journal: Jou
         assert set(masks(second.pid).values()) == {ALL}
     with pytest.raises(QtopError, match="no change nonesuch is in force"):
         undo(journal, "nonesuch")
+
+
+def test_all_goes_past_a_server_that_has_ended(server: ThreadedProcess, journal: Journal) -> None:
+    before = masks(server.pid)
+    change(server, journal)
+    with ThreadedProcess(1) as second:
+        pin(second.pid, LOW)
+        gone = change(second, journal).txn
+    assert [one.restored for one in undo_all(journal)] == [0, 3]
+    assert masks(server.pid) == before
+    assert journal.in_force() == []
+    with pytest.raises(QtopError, match=f"no change {gone} is in force"):
+        undo(journal, gone)
 
 
 def begun(server: ThreadedProcess, journal: Journal) -> Plan:

@@ -20,20 +20,15 @@ import pytest
 from tests.fakes.crash import environment
 from tests.fakes.load import streams
 from tests.fakes.real_vllm import CONFIG, RealVllm
-
-from qtop.collect.discover.procfs import argv as argv_of
-from qtop.collect.discover.procfs import pids
+from tests.fakes.restarts import running_with
 
 pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
+def server(vllm_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
     """One of its own: it is replaced again and again, and what replaced it ends with the module."""
-    venv = os.environ.get("QTOP_VLLM_VENV", "")
-    if not venv:
-        pytest.skip("scripts/test-vllm runs these")
-    one = RealVllm(Path(venv), tmp_path_factory.mktemp("vllm"))
+    one = RealVllm(vllm_environment, tmp_path_factory.mktemp("vllm"))
     try:
         one.await_answer()
         yield one
@@ -45,8 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
 
 
 def processes(server: RealVllm) -> list[tuple[int, list[str]]]:
-    found = ((pid, argv_of(pid)) for pid in pids())
-    return [(pid, list(words)) for pid, words in found if isinstance(words, tuple) and str(server.port) in words]
+    return running_with(str(server.port))
 
 
 def words(server: RealVllm) -> list[str]:

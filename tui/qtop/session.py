@@ -75,14 +75,23 @@ class Session:
         self._engine: EngineSample | Absent = NOT_YET
 
     @property
+    def may_act(self) -> bool:
+        """Whether anything can be changed from here: not on a recording, nor with ``read_only``."""
+        return self.source.live and self._access is not None and not self.read_only
+
+    @property
     def actor(self) -> Actor | None:
-        """Who changes things, made when first asked for; None on a recording, and where nothing may be changed."""
-        if not self.source.live or self._access is None or self.read_only:
+        """Who changes things, made when first asked for; None where nothing may be changed."""
+        access = self._access
+        if not self.may_act or access is None:
             return None
         from qtop.act.actor import Actor
 
         with self._making:
             if self._actor is None:
+                from qtop.act import reach
+
+                reach.through(access)
                 self._actor = Actor(lambda: self.latest.frame if self.latest else None, self.probe_request)
             return self._actor
 

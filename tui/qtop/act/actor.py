@@ -13,7 +13,6 @@ from qtop.act.hands import Hands
 from qtop.act.journal import Change, Journal
 from qtop.act.knobs import OFFERED, knob
 from qtop.act.knobs.lasting import LASTING, plan_lasting
-from qtop.act.knobs.server_flags import ServerFlags
 from qtop.act.meter import MOST, REQUESTS, TOKENS, WARMUP, Block, ProbeMeter
 from qtop.act.proof import Judgement
 from qtop.act.survey import Offer, survey
@@ -99,12 +98,8 @@ class Actor:
 
     def survey(self, findings: Sequence[Finding]) -> tuple[Offer, ...]:
         """Every knob as it stands now; flags of other servers than this one are left out."""
-        server = self.now().server
-        engine = server.engine if isinstance(server, ServerInfo) else ""
-        others = [
-            one for one in self.knobs() if isinstance(one, ServerFlags) and engine not in (one.engines or {engine})
-        ]
-        return survey([one for one in self.knobs() if one not in others], self.plan, findings)
+        frame = self.now()
+        return survey([one for one in self.knobs() if one.fits(frame)], self.plan, findings)
 
     def cost(self) -> tuple[str, str | None]:
         """What measuring the change will send, before and after, and a warning when the server is saturated."""

@@ -142,6 +142,8 @@ class Knob:
     """The right it takes, in words."""
     example: ClassVar[str] = ""
     """A value as a user would write it."""
+    by_neighbours: ClassVar[bool] = False
+    """What it proposes depends on who else is on the server's CPUs, which takes some readings to see."""
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """What a change to ``value`` (None: what qtop proposes) would do.
@@ -149,6 +151,10 @@ class Knob:
         Errors: Refused when it cannot or need not be done; QtopError for a value that cannot be meant.
         """
         raise NotImplementedError
+
+    def fits(self, frame: Frame) -> bool:
+        """Whether a server of this kind has such a setting at all."""
+        return True
 
     def apply(self, record: Record, work: Work) -> None:
         """Make the change; OSError or Refused when it fails part-way (the transaction then restores).

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qtop.act.change import Reading
 from qtop.act.launchers.launcher import Launch
+from qtop.act.whole_file import replace_whole
 from qtop.act.words import Edit, name_of, values_now
 from qtop.collect.config_in_force.config_file import LIMIT, load, named
 from qtop.errors import QtopError, Refused
@@ -140,28 +140,8 @@ def replace_text(path: Path, text: str) -> None:
     """All of it or nothing, on disk when this returns; mode and owner stay, and a link stays one."""
     real = path.resolve()
     was = real.stat()
-    spare = real.with_name(f".{real.name}.qtop-{secrets.token_hex(4)}")
-    fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            os.fchmod(fd, was.st_mode & 0o7777)
-            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, was.st_uid, was.st_gid)
-            data = text.encode()
-            while data:
-                data = data[os.write(fd, data) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        spare.rename(real)
-    except OSError:
-        spare.unlink(missing_ok=True)
-        raise
-    folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    owner = (was.st_uid, was.st_gid)
+    replace_whole(real, text, was.st_mode & 0o7777, owner if owner != (os.geteuid(), os.getegid()) else None)
 
 
 def read(file: File, reading: Reading) -> None:

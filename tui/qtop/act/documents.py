@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from qtop.act.change import Plan, Record, Value
-from qtop.act.journal import Change, Part
+from qtop.act.journal import Change, Part, age_text
 from qtop.act.knobs import KNOBS
 from qtop.act.survey import Offer
-from qtop.act.transaction import Outcome, age_text, read_part
+from qtop.act.transaction import Outcome, read_part
 from qtop.act.tuning import Step, Tuned
 
 

@@ -125,8 +125,9 @@ class HelperProcess:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.2, deadline - time.monotonic()))
         if process.poll() is None:
-            with suppress(OSError):  # it is root's: the kernel may not let us
+            with suppress(OSError, subprocess.TimeoutExpired):  # it is root's: the kernel may not let us
                 process.kill()
+                process.wait(1.0)
         with suppress(OSError, ValueError):
             os.set_blocking(self._stderr, False)
             self._noise = (self._noise + os.read(self._stderr, 1 << 16))[-KEPT:]

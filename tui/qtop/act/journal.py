@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import ValidationError, convert
 
 from qtop.act.change import Record
+from qtop.act.whole_file import sync_folder
 from qtop.clock import wall
 from qtop.errors import QtopError, Refused
 
@@ -133,19 +134,11 @@ class Journal:
             finally:
                 os.close(fd)
             if size == 0:
-                self._sync_folder()
+                sync_folder(self.path.parent)
         except OSError as error:
             raise QtopError(
                 f"cannot write the journal {self.path}: {error.strerror}", "Nothing more is changed."
             ) from None
-
-    def _sync_folder(self) -> None:
-        """A new file's name is on disk only once its folder is."""
-        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def changes(self) -> list[Change]:
         """All changes, oldest first; lines that cannot be read are skipped."""
@@ -223,3 +216,11 @@ def _extend(change: Change, entry: dict[str, Any]) -> None:
     number, record = entry.get("part", 0), entry.get("record")
     if isinstance(number, int) and 0 <= number < len(change.parts) and isinstance(record, dict):
         change.parts[number].record = record
+
+
+def age_text(change: Change) -> str:
+    """How long ago, in words."""
+    seconds = max(0.0, wall() - change.t)
+    if seconds < 90:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"

@@ -15,11 +15,10 @@ from typing import Any
 
 from qtop.act.change import Knob, Plan, Reading, Work
 from qtop.act.hands import Hands, using
-from qtop.act.journal import Change, Journal, Part
+from qtop.act.journal import Change, Journal, Part, age_text
 from qtop.act.knobs import KNOBS
 from qtop.act.proof import Judgement, Meter, judged
 from qtop.act.signals import OneInterrupt
-from qtop.clock import wall
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError, Refused
 
 Say = Callable[[str, str], None]
@@ -278,11 +277,3 @@ def _verify(knob: Knob, plan: Plan) -> None:
     if reading.drifted or reading.old:
         odd = str(reading.drifted[0]) if reading.drifted else f"{reading.old} kept their old value"
         raise Refused(f"the change did not take: {odd}")
-
-
-def age_text(change: Change) -> str:
-    """How long ago, in words."""
-    seconds = max(0.0, wall() - change.t)
-    if seconds < 90:
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"

@@ -56,10 +56,10 @@ def undo(
             return _put_back(change, reading, journal, making, in_force[position + 1 :], say)
     if elsewhere:
         raise Refused(elsewhere, "Nothing was touched: it takes a `qtop undo` there.")
-    if txn is not None:
+    if txn is not None and not ended:
         raise QtopError(f"no change {txn} is in force", "`qtop journal` lists them.")
     if ended:
-        return Undone("", "", 0, ended, "nothing to put back: the changed processes have ended")
+        return Undone("", "", 0, ended, "nothing to put back: what was changed is gone")
     return Undone("", "", 0, 0, "nothing to undo")
 
 

@@ -150,7 +150,7 @@ class DemoServer:
         while time.monotonic() < deadline:
             if child.poll() is not None:
                 raise self._explain_end(child.returncode, model)
-            if _answers(self._port):
+            if answers(self._port):
                 return
             time.sleep(_POLL_SECONDS)
         raise QtopError(
@@ -212,9 +212,10 @@ class DemoServer:
         self.stop()
 
 
-def _answers(port: int) -> bool:
-    """True if an HTTP server on this port of 127.0.0.1 says that it is ready (llama.cpp says 503 while it loads)."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+def answers(port: int, seconds: float = 1.0) -> bool:
+    """True if an HTTP server on this port of 127.0.0.1 says in time that it is ready (llama.cpp says 503 while it
+    loads)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.HTTPStatus.OK

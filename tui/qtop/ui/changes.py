@@ -56,18 +56,18 @@ class Changes:
         return self._busy
 
     def greet(self) -> None:
-        """Tell of a change that a killed qtop left behind."""
-        actor = self._app.session.actor
-        if actor is None:
+        """Tell of a change that a killed qtop left behind. The journal tells, and the actor with all its knobs, a tenth
+        of a second to import, waits until something is to be changed."""
+        if not self._app.session.may_act:
             return
+        from qtop.act.journal import Journal, age_text
+
         try:
-            unfinished = [change for change in actor.in_force() if change.state == "open"]
+            unfinished = [change for change in Journal().in_force() if change.state == "open"]
         except QtopError as error:
             self._app.say(str(error))
             return
         if unfinished:
-            from qtop.act.transaction import age_text
-
             one = unfinished[0]
             self._app.say(f"a change from {age_text(one)} ({one.knob}) was left unfinished: u puts it back")
 

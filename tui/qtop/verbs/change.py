@@ -37,11 +37,16 @@ from qtop.verbs.live import live_session, orderly_signals
 from qtop.verbs.terminal import print_json
 
 SETTLE_S = 8.0
+NEIGHBOURS_S = 6.0
+"""Others are looked at once the server has been seen to wait for a CPU; the second look tells who is busy now."""
+WAITS = 0.05
+"""Share of its time from which on they are (``source.live.WAITING``)."""
 
 
-def settled(session: Session) -> Actor:
+def settled(session: Session, neighbours: bool = False) -> Actor:
     """The actor, once the threads' rates are there: a plan needs them, and a busy host takes a moment for two
-    readings."""
+    readings. ``neighbours``: who shares the server's CPUs is wanted; without it they are waited for only while it waits
+    for a CPU."""
     snapshot = require_latest(session)
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
@@ -49,6 +54,14 @@ def settled(session: Session) -> Actor:
         sched = snapshot.frame.sched
         if not isinstance(sched, Absent) or sched.why not in (Why.NOT_YET, Why.STALE):
             break
+    deadline = time.monotonic() + NEIGHBOURS_S
+    while time.monotonic() < deadline:
+        sched = snapshot.frame.sched
+        if isinstance(sched, Absent) or not isinstance(sched.competitors, Absent):
+            break
+        if not neighbours and all(thread.contended < WAITS for thread in sched.critical):
+            break
+        snapshot = session.wait(snapshot.seq, 3.0) or snapshot
     if session.actor is None:
         raise Refused(session.no_actor)
     return session.actor
@@ -76,7 +89,7 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
         wishes.append((name, value if equals else None))
     need_server = not (args.no_measure or args.dry_run)
     with live_session(args, settings, need_server=need_server) as session, Hands(sys.stdin.isatty()) as hands:
-        actor = settled(session)
+        actor = settled(session, any(knob(name).by_neighbours and ":" not in (value or "") for name, value in wishes))
         plans = actor.plans(wishes, args.persist)
         cost, warning = ("", None) if args.no_measure else cost_of(actor, args.dry_run)
         if not args.json or args.dry_run:

@@ -16,9 +16,8 @@ from qtop.act.change import Reading, Record
 from qtop.act.knobs.files import FilesKnob, refuse_read_only
 from qtop.clock import boot_id
 from qtop.collect.cgroup_tree import CgroupTree, Place, parse_membership, parse_mounts
-from qtop.errors import Refused, Unreachable
-from qtop.model.frame import Frame, SchedView
-from qtop.sample import Absent
+from qtop.collect.discover import procfs
+from qtop.errors import Refused
 
 PROC = Path("/proc")
 MOST_COUNTED = 2000
@@ -94,15 +93,6 @@ def place_of(pid: int, controller: str) -> Place | None:
     return CgroupTree(PROC).place(parse_membership(text), controller, pid)
 
 
-def threads_of(frame: Frame) -> SchedView:
-    """The server's threads; Unreachable without."""
-    if isinstance(frame.server, Absent):
-        raise Unreachable(frame.server.detail or "no server found", "Start one, or name it with --url or --pid.")
-    if isinstance(frame.sched, Absent):
-        raise Unreachable(f"the server's threads cannot be read: {frame.sched}")
-    return frame.sched
-
-
 def present(knob: CgroupKnob, path: Path) -> str:
     """The value of a file that a plan is about; Refused where it cannot be read or ever be written."""
     refuse_read_only(path)
@@ -148,7 +138,4 @@ def inode(folder: Path) -> int:
 
 def mount_namespace() -> str:
     """Where the paths hold, or "" where it cannot be read."""
-    try:
-        return os.readlink(PROC / "self/ns/mnt")  # noqa: PTH115 - a name, not a path
-    except OSError:
-        return ""
+    return procfs.link(f"{PROC}/self/ns/mnt")

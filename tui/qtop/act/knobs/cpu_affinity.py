@@ -7,24 +7,23 @@ Threads whose mask differs from both their main thread's and the waiting thread'
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 from qtop.act.change import Knob, Plan, Reading, Record, Work
+from qtop.act.knobs.cpus import CPU_LIST, cpus_asked, cpuset_of
 from qtop.act.knobs.processes import comm_of, is_same, may_set, pid_namespace, start_ticks, tids_of
+from qtop.act.watched import threads_of
 from qtop.clock import boot_id
 from qtop.collect.cgroup import CgroupReader
-from qtop.errors import QtopError, Refused, Unreachable
+from qtop.errors import QtopError, Refused
 from qtop.model.frame import Frame, HostView, SchedView
 from qtop.sample import Absent, ServerInfo, cpulist
 
 ROUNDS = 8
 """Looks for threads born meanwhile before giving up."""
-CPU_LIST = re.compile(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", re.ASCII)
-"""What a user may write; longer numbers are no CPUs, and a range of them would not fit in memory."""
 
 
 class CpuAffinity(Knob):
@@ -38,7 +37,7 @@ class CpuAffinity(Knob):
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """Widen to the CPUs that the cgroup allows, those local to the GPU first; or to ``value``, a kernel CPU
         list."""
-        sched = _sched(frame)
+        sched = threads_of(frame)
         worst = sched.critical[0]
         possible = _possible(frame, sched)
         target = _propose(frame, possible, worst.allowed) if value is None else _asked(value, possible)
@@ -50,7 +49,8 @@ class CpuAffinity(Knob):
             for pid in sorted({thread.pid for thread in sched.threads}):
                 root = root or not may_set(pid)
                 # A part of the server may sit in a cgroup of its own, and the kernel would cut its mask without a word.
-                goal = target & _cpuset(cgroups, pid, target)
+                allowed = cpuset_of(cgroups, pid)
+                goal = target if allowed is None else target & allowed
                 process = _entry(pid, cpulist.show(goal), worst.allowed, before, kept) if goal else None
                 if process is not None:
                     processes.append(process)
@@ -231,14 +231,6 @@ def _living(pid: int) -> Iterator[tuple[int, int, str]]:
             yield tid, born, mask
 
 
-def _sched(frame: Frame) -> SchedView:
-    if isinstance(frame.server, Absent):
-        raise Unreachable(frame.server.detail or "no server found", "Start one, or name it with --url or --pid.")
-    if isinstance(frame.sched, Absent):
-        raise Unreachable(f"the server's threads cannot be read: {frame.sched}")
-    return frame.sched
-
-
 def _possible(frame: Frame, sched: SchedView) -> frozenset[int]:
     """The CPUs that the kernel would accept: the cgroup's, or all that the host has online."""
     if not isinstance(sched.cpuset, Absent):
@@ -258,25 +250,12 @@ def _propose(frame: Frame, possible: frozenset[int], present: str) -> frozenset[
 
 
 def _asked(value: str, possible: frozenset[int]) -> frozenset[int]:
-    try:
-        asked = cpulist.parse(value) if CPU_LIST.fullmatch(value) else frozenset()
-    except ValueError:
-        asked = frozenset()
-    if not asked:
-        raise QtopError(f"not a list of CPUs: {value!r}", "Write it like 0-3,8.")
+    asked = cpus_asked(value, "0-3,8")
     if not asked <= possible:
         raise QtopError(
             f"CPU {cpulist.show(asked - possible)} is not among those that its cgroup allows ({cpulist.show(possible)})"
         )
     return asked
-
-
-def _cpuset(cgroups: CgroupReader, pid: int, unknown: frozenset[int]) -> frozenset[int]:
-    """The CPUs that the cgroup of a process allows; ``unknown`` where that cannot be read."""
-    sample = cgroups.read(cgroups.key_of(pid))
-    if isinstance(sample, Absent) or isinstance(sample.cpuset, Absent):
-        return unknown
-    return cpulist.parse(sample.cpuset)
 
 
 def _warnings(frame: Frame, target: frozenset[int]) -> tuple[str, ...]:

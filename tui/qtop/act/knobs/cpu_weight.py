@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtop.act.change import Plan
-from qtop.act.knobs.cgroups import CgroupKnob, members, owner_of, place_of, present, threads_of
+from qtop.act.knobs.cgroups import CgroupKnob, members, owner_of, place_of, present
 from qtop.act.knobs.files import number_in
+from qtop.act.watched import threads_of
 from qtop.collect.cgroup_tree import Place
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Competitor, Frame, SchedView
@@ -45,6 +46,7 @@ class CpuWeight(CgroupKnob):
     id = "cpu-weight"
     title = "weight of the server's cgroup, or of its competitors'"
     example = "1000 or others:10"
+    by_neighbours = True
     controller = "cpu"
     names = {1: "cpu.shares", 2: "cpu.weight"}  # noqa: RUF012 - ClassVar by its base
 
@@ -186,5 +188,5 @@ def _others(sched: SchedView, changes: dict[Path, tuple[str, str]], lower: bool)
     inside = set[int]().union(*(members(str(path.parent)) for path in changes))
     count = len(inside - {thread.pid for thread in sched.threads})
     if lower:
-        return (f"{count} processes get less of the CPUs whenever others want them",)
-    return (f"{count} other processes are in that cgroup too, and gain with the server",) if count else ()
+        return (f"processes that get less of the CPUs whenever others want them: {count}",)
+    return (f"other processes in that cgroup, which gain with the server: {count}",) if count else ()

@@ -31,6 +31,8 @@ class CpufreqKnob(SysfileKnob):
 
     file_name = ""
     choices_name = ""
+    tuned_name = ""
+    """The option of a tuned profile's [cpu] that sets it."""
     missing = " that could be set: the firmware or the hypervisor chooses the clocks"
 
     def paths(self, frame: Frame) -> list[Path]:
@@ -87,6 +89,11 @@ class CpufreqKnob(SysfileKnob):
         """For all CPUs at once, as the shell does it."""
         return f"echo {value} | tee {CPUFREQ}/policy*/{self.file_name}"
 
+    def tuned(self, profile: Profile, path: Path) -> str | None:
+        """Of the alternatives that a profile names the first that this kernel has."""
+        said = profile.option("cpu", self.tuned_name)
+        return _first(said, self.choices(path)) if said is not None else profile.sysfs(path)
+
     def file(self, plan: Plan) -> tuple[str, str]:
         """Lines for tmpfiles.d(5)."""
         return self.at_boot(plan)
@@ -101,6 +108,7 @@ class CpuGovernor(CpufreqKnob):
     example = FASTEST
     file_name = GOVERNOR
     choices_name = "scaling_available_governors"
+    tuned_name = "governor"
 
     def describe(self, plan: Plan, frame: Frame) -> Plan:
         """With what the kernel changes along with it."""
@@ -116,11 +124,6 @@ class CpuGovernor(CpufreqKnob):
         olds = ", ".join(sorted({one["old"] for one in beside}))
         told = f"the kernel sets the energy preference to {FASTEST} with it ({olds} until now); undo puts that back too"
         return replace(plan, preview=(*plan.preview, told))
-
-    def tuned(self, profile: Profile, path: Path) -> str | None:
-        """Of the alternatives that a profile names the first that this kernel has."""
-        said = profile.option("cpu", "governor")
-        return _first(said, self.choices(path)) if said is not None else profile.sysfs(path)
 
     def read(self, record: Record) -> Reading:
         """The governors; a preference that the kernel set along with one counts while it stands."""
@@ -154,6 +157,7 @@ class EnergyPreference(CpufreqKnob):
     example = FASTEST
     file_name = PREFERENCE
     choices_name = "energy_performance_available_preferences"
+    tuned_name = PREFERENCE
 
     def valid(self, value: Any, path: Path) -> bool:
         """One of the kernel's words, or a number that the hardware knows (0 fastest, 255 thriftiest)."""
@@ -168,11 +172,6 @@ class EnergyPreference(CpufreqKnob):
         if all(self.now(path.with_name(GOVERNOR)) == FASTEST for path in paths):
             raise Refused(f"the governor is {FASTEST}: it decides, and the preference with it")
         return super().proposed(frame, paths)
-
-    def tuned(self, profile: Profile, path: Path) -> str | None:
-        """Of the alternatives the first that there is."""
-        said = profile.option("cpu", PREFERENCE)
-        return _first(said, self.choices(path)) if said is not None else profile.sysfs(path)
 
 
 ENERGY = EnergyPreference()

@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 from qtop.act.change import Plan
-from qtop.act.knobs.cgroups import CgroupKnob, Owner, members, owner_of, place_of, present, threads_of
-from qtop.act.knobs.cpu_affinity import CPU_LIST
+from qtop.act.knobs.cgroups import CgroupKnob, Owner, members, owner_of, place_of, present
+from qtop.act.knobs.cpus import CPU_LIST, cpus_asked
+from qtop.act.watched import threads_of
 from qtop.collect.cgroup_tree import Place
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Frame, SchedView
@@ -126,9 +127,7 @@ def _wanted(frame: Frame, value: str | None, possible: frozenset[int], narrow: f
             if near > narrow:
                 return near
         return possible
-    asked = cpulist.parse_or_empty(value) if CPU_LIST.fullmatch(value) else frozenset[int]()
-    if not asked:
-        raise QtopError(f"not a list of CPUs: {value!r}", "Write it like 0-3,8.")
+    asked = cpus_asked(value, "0-3,8")
     if not asked <= possible:
         raise QtopError(
             f"CPU {cpulist.show(asked - possible)} is not among those that the cgroup above allows "
@@ -140,12 +139,12 @@ def _wanted(frame: Frame, value: str | None, possible: frozenset[int], narrow: f
 def _own_masks(sched: SchedView, allowed: frozenset[int]) -> tuple[str, ...]:
     """Threads that use fewer CPUs than their cgroup allows even now: a mask of their own says so, and stays."""
     kept = sum(1 for one in sched.threads if one.allowed and cpulist.parse_or_empty(one.allowed) < allowed)
-    return (f"{kept} threads have a mask of their own, which stays: cpu-affinity widens it",) if kept else ()
+    return (f"threads with a narrower mask of their own, which stays: {kept}; cpu-affinity widens it",) if kept else ()
 
 
 def _others(sched: SchedView, path: Path, owner: Owner) -> tuple[str, ...]:
     others = len(members(str(path.parent)) - {thread.pid for thread in sched.threads})
-    return (f"{others} other processes are in {owner.name} too",) if others else ()
+    return (f"other processes in {owner.name}: {others}",) if others else ()
 
 
 def _restart(owner: Owner) -> tuple[str, ...]:

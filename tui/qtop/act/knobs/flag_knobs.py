@@ -130,6 +130,10 @@ class FlagKnob(ServerFlags):
         self.title = f"{flag.title} (the server is started anew)"  # type: ignore[misc]
         self.example = flag.example  # type: ignore[misc]
 
+    def fits(self, frame: Frame) -> bool:
+        """By its engine."""
+        return not isinstance(frame.server, ServerInfo) or frame.server.engine in self.flag.flags
+
     def asked(self, frame: Frame, server: ServerInfo, value: str | None) -> tuple[str, tuple[Edit, ...]]:
         """One flag of this server."""
         name = self.flag.flags.get(server.engine)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from qtop.collect.stat import Stat, parse_stat
+from qtop.collect.discover import procfs
+from qtop.collect.stat import Stat
 
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h"""
@@ -30,21 +31,7 @@ def now_ticks() -> int:
 
 def all_stats() -> dict[int, Stat]:
     """Every process that can be seen."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            stat = stat_of(int(name))
-            if stat is not None:
-                found[stat.pid] = stat
-    return found
-
-
-def stat_of(pid: int) -> Stat | None:
-    """Its stat line, None when it is gone."""
-    try:
-        return parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
-    except OSError:
-        return None
+    return {pid: found for pid in procfs.pids() if (found := procfs.stat(pid)) is not None}
 
 
 def is_kernels(pid: int) -> bool:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from qtop.act.change import Knob, Plan, Reading, Record, Work
+from qtop.act.whole_file import replace_whole, spare_of, sync_folder
 from qtop.errors import Refused
 from qtop.model.frame import Frame
 
 SYSCTL_FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
+MODE = 0o644
 PATHS = re.compile(r"/etc/(sysctl|tmpfiles)\.d/90-qtop-[a-z0-9-]{1,40}\.conf", re.ASCII)
 TEXTS = re.compile(
     r"(vm\.swappiness|kernel\.numa_balancing) = [0-9]{1,3}\n"
@@ -43,7 +45,7 @@ class Lasting(Knob):
         path = Path(record["path"])
         if _text(path) == record["old"]:
             try:
-                _replace(path, record["text"])
+                replace_whole(path, record["text"], MODE)
             except OSError as error:
                 raise Refused(f"{path} cannot be written: {error.strerror}", "The old values are put back.") from None
 
@@ -64,15 +66,15 @@ class Lasting(Knob):
         """The text from before, or no file."""
         path = Path(record["path"])
         with suppress(OSError):
-            _new(path).unlink()  # of a qtop that was killed while it wrote
+            spare_of(path).unlink()  # of a qtop that was killed while it wrote
         if _text(path) != record["text"]:
             return
         try:
             if record["old"] is None:
                 path.unlink()
-                _sync(path.parent)
+                sync_folder(path.parent)
             else:
-                _replace(path, record["old"])
+                replace_whole(path, record["old"], MODE)
         except OSError as error:
             raise Refused(f"{path} cannot be put back: {error.strerror}") from None
 
@@ -133,34 +135,3 @@ def _text(path: Path) -> str | None:
         return path.read_text(errors="replace")
     except FileNotFoundError:
         return None
-
-
-def _new(path: Path) -> Path:
-    """What the file is called until it is whole; a name that nobody reads (source: sysctl.d(5), tmpfiles.d(5))."""
-    return path.with_name(f".{path.name}.new")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Atomic, and on disk when it returns."""
-    fd = os.open(_new(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(fd, 0o644)
-            os.fsync(fd)
-        _new(path).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            _new(path).unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """A name is on disk only once its folder is."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from qtop.act.change import Knob, Reading, Record, Work
-from qtop.act.knobs.kin import born_since, descendants, group_of, is_kernels, now_ticks, stat_of
-from qtop.act.knobs.processes import comm_of, is_same, pid_namespace, start_ticks, status, tids_of
+from qtop.act.knobs.kin import born_since, descendants, group_of, is_kernels, now_ticks
+from qtop.act.knobs.processes import comm_of, is_same, owners_of, pid_namespace, start_ticks, tids_of
 from qtop.clock import boot_id
-from qtop.errors import QtopError, Refused, Unreachable
-from qtop.model.frame import Competitor, Frame, SchedView
+from qtop.collect.discover import procfs
+from qtop.errors import QtopError, Refused
+from qtop.model.frame import Competitor, SchedView
 from qtop.sample import Absent
 
 ROUNDS = 8
@@ -32,6 +33,7 @@ Process = dict[str, Any]
 class NeighbourKnob(Knob):
     """A value of each thread of the processes beside the server."""
 
+    by_neighbours = True
     word: ClassVar[str]
     """What the value is."""
 
@@ -227,15 +229,6 @@ def make_record(new: str, processes: list[Process]) -> Record:
     }
 
 
-def sched_of(frame: Frame) -> SchedView:
-    """The server's threads; Unreachable where they cannot be seen."""
-    if isinstance(frame.server, Absent):
-        raise Unreachable(frame.server.detail or "no server found", "Start one, or name it with --url or --pid.")
-    if isinstance(frame.sched, Absent):
-        raise Unreachable(f"the server's threads cannot be read: {frame.sched}")
-    return frame.sched
-
-
 def neighbours(knob: str, sched: SchedView, named: str | None) -> dict[int, Competitor]:
     """The processes to change, by number: those seen on the CPUs that the server waits for, or those named.
 
@@ -260,7 +253,7 @@ def neighbours(knob: str, sched: SchedView, named: str | None) -> dict[int, Comp
         raise QtopError(f"no process numbers: {named!r}", "Write them like 812,815.")
     chosen = {}
     for pid in dict.fromkeys(int(number) for number in named.split(",")):
-        stat = stat_of(pid)
+        stat = procfs.stat(pid)
         if pid in servers or pid in own:
             raise QtopError(f"process {pid} is {'the server' if pid in servers else 'qtop'} itself")
         if pid < 2 or is_kernels(pid):
@@ -272,20 +265,12 @@ def neighbours(knob: str, sched: SchedView, named: str | None) -> dict[int, Comp
     return chosen
 
 
-def owner(pid: int) -> tuple[int, int]:
-    """Its real and its effective user; (−1, −1) when it is gone."""
-    try:
-        real, effective = status(pid, "Uid").split()[:2]
-        return int(real), int(effective)
-    except (OSError, ValueError):
-        return -1, -1
-
-
 def whose(pid: int) -> str:
     """ " of USER" where it is not this user's, else ""."""
-    uid = owner(pid)[1]
-    if uid in (-1, os.geteuid()):
+    owners = owners_of(pid)
+    if not owners or owners[-1] == os.geteuid():
         return ""
+    uid = owners[-1]
     try:
         return f" of {pwd.getpwuid(uid).pw_name}"
     except KeyError:

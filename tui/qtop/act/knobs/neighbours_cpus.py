@@ -7,9 +7,10 @@ import os
 from contextlib import closing
 
 from qtop.act.change import Plan
-from qtop.act.knobs.cpu_affinity import CPU_LIST
-from qtop.act.knobs.neighbours import NeighbourKnob, Process, make_record, neighbours, sched_of, told
+from qtop.act.knobs.cpus import CPU_LIST, cpus_asked, cpuset_of
+from qtop.act.knobs.neighbours import NeighbourKnob, Process, make_record, neighbours, told
 from qtop.act.knobs.processes import may_set
+from qtop.act.watched import threads_of
 from qtop.collect.cgroup import CgroupReader
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Frame, HostView, SchedView
@@ -30,7 +31,7 @@ class NeighboursCpus(NeighbourKnob):
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """All who are seen on the CPUs that the server waits for, or those named: to those that it does without."""
-        sched = sched_of(frame)
+        sched = threads_of(frame)
         cpus, colon, named = (value or "").partition(":")
         online = _online(frame)
         target = _asked(cpus, online) if cpus else _proposed(frame, sched, online)
@@ -42,7 +43,7 @@ class NeighboursCpus(NeighbourKnob):
         root: list[str] = []
         with closing(CgroupReader()) as cgroups:
             for pid, one in chosen.items():
-                allowed = _cpuset(cgroups, pid)
+                allowed = cpuset_of(cgroups, pid)
                 reachable = target if allowed is None else target & allowed
                 process = self.of_process(pid, cpulist.show(reachable)) if reachable else None
                 if process is None:
@@ -111,12 +112,7 @@ def _online(frame: Frame) -> frozenset[int]:
 
 
 def _asked(text: str, online: frozenset[int]) -> frozenset[int]:
-    try:
-        asked = cpulist.parse(text) if CPU_LIST.fullmatch(text) else frozenset()
-    except ValueError:
-        asked = frozenset()
-    if not asked:
-        raise QtopError(f"not a list of CPUs: {text!r}", "Write it like 4-7, or 4-7:PID,PID.")
+    asked = cpus_asked(text, "4-7, or 4-7:PID,PID")
     if not asked <= online:
         raise QtopError(f"this host has no CPU {cpulist.show(asked - online)}", f"It has {cpulist.show(online)}.")
     return asked
@@ -142,11 +138,3 @@ def _proposed(frame: Frame, sched: SchedView, online: frozenset[int]) -> frozens
     # To the server first those near its GPU, then the lowest numbers.
     ordered = sorted(online, key=lambda cpu: (cpu not in local, cpu))
     return frozenset(ordered[needed:])
-
-
-def _cpuset(cgroups: CgroupReader, pid: int) -> frozenset[int] | None:
-    """The CPUs that a process's cgroup allows; None where that cannot be read."""
-    sample = cgroups.read(cgroups.key_of(pid))
-    if isinstance(sample, Absent) or isinstance(sample.cpuset, Absent):
-        return None
-    return cpulist.parse(sample.cpuset)

@@ -19,9 +19,11 @@ from typing import Any
 from qtop.act.change import Plan, Reading, Record, Work
 from qtop.act.knobs import cpu_groups
 from qtop.act.knobs.cpu_groups import autogroup, cpu_group
+from qtop.act.knobs.files import write
 from qtop.act.knobs.kin import all_stats
-from qtop.act.knobs.neighbours import NeighbourKnob, Process, make_record, neighbours, owner, sched_of, told, whose
-from qtop.act.knobs.processes import CAP_SYS_NICE, pid_namespace, status
+from qtop.act.knobs.neighbours import NeighbourKnob, Process, make_record, neighbours, told, whose
+from qtop.act.knobs.processes import CAP_SYS_NICE, capable, owners_of, pid_namespace
+from qtop.act.watched import threads_of
 from qtop.clock import boot_id
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Competitor, Frame, SchedView
@@ -60,7 +62,7 @@ class NeighboursNice(NeighbourKnob):
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """All who are seen on the CPUs that the server waits for, or those named: to 19, or to another value."""
-        sched = sched_of(frame)
+        sched = threads_of(frame)
         level, named = _asked(value)
         chosen = neighbours(self.id, sched, named)
         found = _Found()
@@ -120,9 +122,9 @@ class NeighboursNice(NeighbourKnob):
         found.sessions[name] = {"name": name, "comm": one.comm, "old": str(nice), "new": str(level), "pids": members}
         many = f", {len(members)} processes" if len(members) > 1 else ""
         found.lines.append(f"the session of {one.comm} ({one.pid}){whose(one.pid)}{many}: nice {nice} → {level}")
-        if os.geteuid() not in (0, owner(one.pid)[1]):
+        if os.geteuid() not in (0, *owners_of(one.pid)[1:]):
             found.root.append(f"{one.comm} ({one.pid}) is another user's")
-        elif nice < 0 and not _capable(CAP_SYS_NICE):
+        elif nice < 0 and not capable(CAP_SYS_NICE):
             found.root.append("only root gives back a negative nice value")
 
     def now(self, tid: int) -> str | None:
@@ -219,7 +221,7 @@ def _refuse(found: _Found, level: int) -> None:
     if found.elsewhere:
         raise Refused(
             f"{', '.join(found.elsewhere)}: in another CPU cgroup than the server, where no nice value counts for it",
-            "Lower that cgroup's CPU weight instead (systemctl set-property UNIT CPUWeight=10).",
+            "The cgroups' weights do: `qtop apply cpu-weight`.",
         )
     raise Refused(f"{', '.join(found.already)}: nice {level} or higher already, or not scheduled by it")
 
@@ -233,9 +235,9 @@ def _commands(processes: list[Process], sessions: list[dict[str, Any]], level: i
 
 def _takes_root(pid: int, process: Process) -> str:
     """Why a change of these threads, and its undoing, take root; "" where they do not."""
-    if _capable(CAP_SYS_NICE):
+    if capable(CAP_SYS_NICE):
         return ""
-    if os.geteuid() not in owner(pid):
+    if os.geteuid() not in owners_of(pid):
         return f"{process['comm']} ({pid}) is another user's"
     lowest = min(int(old) for _, old, _ in process["threads"].values())
     try:
@@ -245,13 +247,6 @@ def _takes_root(pid: int, process: Process) -> str:
     if limit == resource.RLIM_INFINITY or lowest >= 20 - limit:
         return ""
     return "an ordinary user may raise a nice value but not take it back (RLIMIT_NICE), so root does both"
-
-
-def _capable(capability: int) -> bool:
-    try:
-        return bool(int(status("self", "CapEff"), 16) & capability)
-    except (OSError, ValueError):
-        return os.geteuid() == 0
 
 
 def _soft(tid: int) -> bool:
@@ -282,7 +277,7 @@ def _set_session(record: Record, session: dict[str, Any], before: str, after: st
         return
     for attempt in range(5):
         try:
-            _write(Path(f"/proc/{found[0]}/autogroup"), session[after])
+            write(Path(f"/proc/{found[0]}/autogroup"), session[after])
             return
         except OSError as error:
             if error.errno == errno.EAGAIN and attempt < 4:
@@ -293,11 +288,3 @@ def _set_session(record: Record, session: dict[str, Any], before: str, after: st
             raise Refused(
                 f"the session of {session['comm']} cannot be set to nice {session[after]}: {error.strerror}"
             ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qtop.clock import boot_id
+from qtop.collect.discover import procfs
 from qtop.collect.stat import parse_stat
 
 CAP_SYS_NICE = 1 << 23
@@ -26,21 +27,19 @@ def start_ticks(pid: int, tid: int, ended: bool = False) -> int | None:
 
 def may_set(pid: int) -> bool:
     """Whether the kernel would let this process change that one's CPUs (source: sched_setaffinity(2))."""
-    try:
-        uids = [int(uid) for uid in status(pid, "Uid").split()[:2]]
-        capabilities = int(status("self", "CapEff"), 16)
-    except (OSError, ValueError):
-        return True  # the call itself will tell
-    return os.geteuid() in uids or bool(capabilities & CAP_SYS_NICE)
+    owners = owners_of(pid)
+    return not owners or os.geteuid() in owners or capable(CAP_SYS_NICE)  # gone: the call itself will tell
 
 
-def status(pid: int | str, name: str) -> str:
-    """One field of /proc/PID/status; ValueError where it is missing."""
-    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    raise ValueError(name)
+def owners_of(pid: int) -> tuple[int, ...]:
+    """Its real and its effective user; none when it is gone."""
+    return tuple(int(uid) for uid in procfs.status(pid, "Uid")[:2])
+
+
+def capable(capability: int) -> bool:
+    """Whether this process has a capability, as a bit of CapEff (source: capabilities(7))."""
+    words = procfs.status(os.getpid(), "CapEff")
+    return bool(int(words[0], 16) & capability) if words else os.geteuid() == 0
 
 
 def is_same(record: dict[str, Any], process: dict[str, Any]) -> bool:
@@ -51,10 +50,7 @@ def is_same(record: dict[str, Any], process: dict[str, Any]) -> bool:
 
 def pid_namespace() -> str:
     """The namespace in which process numbers mean what they say here, or "" where it cannot be read."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
+    return procfs.link("/proc/self/ns/pid")
 
 
 def tids_of(pid: int) -> list[int]:

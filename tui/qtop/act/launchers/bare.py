@@ -29,6 +29,7 @@ from qtop.clock import boot_id
 from qtop.collect.discover import in_container, pid_for_url, urls_for_pid
 from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import effective_uid, pids, process, read, start_ticks, text
+from qtop.collect.discover.servers import program
 from qtop.collect.engine.argv import integer
 from qtop.errors import Refused
 from qtop.sample import Absent
@@ -74,6 +75,10 @@ class Bare:
         if unit and unit != _unit(text("/proc/self/cgroup")):
             raise Refused(f"systemd looks after the server ({unit})", "Change its ExecStart and restart the unit.")
         launch = captured(pid)
+        if program(launch["argv"])[1] == "qtop.demo.serve" and launch["stdio"][0]["kind"] == "pipe":
+            raise Refused(
+                "this is the demo server, which ends with the qtop that started it", "`qtop serve -- COMMAND` runs one."
+            )
         if effective_uid(pid) != os.geteuid() and os.geteuid() != 0:
             raise Refused("the server belongs to another user", "Run qtop as its user, or as root (sudo qtop …).")
         urls = urls_for_pid(pid)
@@ -146,6 +151,13 @@ class Bare:
                     return pid
         return pid_for_url(launch["url"]) if launch["url"] else None
 
+    def configured(self, launch: Launch) -> list[str] | None:
+        """Nothing would start it again."""
+        return None
+
+    def tidy(self, launch: Launch, work: Work) -> None:
+        """A process leaves nothing behind."""
+
     def stop(self, launch: Launch, work: Work) -> None:
         """SIGTERM, again, SIGKILL; until its children have ended too."""
         if self.running(launch) is not None:
@@ -212,8 +224,9 @@ def _how_ended(pid: int | None) -> str:
 
 
 def _words(pid: int) -> list[str] | None:
+    """None also for one that is ending and has given its memory back, its words with it."""
     words = argv_of(pid)
-    return None if isinstance(words, Absent) else list(words)
+    return None if isinstance(words, Absent) or not words else list(words)
 
 
 def _like(pid: int, launch: Launch) -> bool:

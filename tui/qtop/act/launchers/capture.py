@@ -110,11 +110,17 @@ def _stdio(pid: int, fd: int) -> dict[str, Any]:
 
 
 def alive(pid: int | None, start: int | None, boot: str) -> bool:
-    """Whether this very process runs: a zombie has ended."""
+    """Whether this very process runs. A zombie has ended, unless other threads of it are ending still: until then it
+    holds what it held, a GPU's memory too."""
     if pid is None or start is None or boot != boot_id() or start_ticks(pid) != start:
         return False
     words = text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return bool(words) and words[0] not in "ZX"
+    if not words or words[0] not in "ZX":
+        return bool(words)
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
 
 
 def named_limit(name: str) -> str:

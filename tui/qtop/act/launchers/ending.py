@@ -14,7 +14,9 @@ from qtop.clock import boot_id
 from qtop.collect.discover.procfs import start_ticks
 from qtop.collect.discover.tree import server_tree
 from qtop.collect.engine.argv import integer
+from qtop.collect.nvml import NvmlCollector
 from qtop.errors import Refused
+from qtop.sample import Absent
 
 Known = list[list[int]]
 """[process number, start in clock ticks] each."""
@@ -25,6 +27,8 @@ AGAIN_S = 5.0
 """From the second SIGTERM to SIGKILL."""
 LEFT_S = 10.0
 """For children whose server has ended."""
+MEMORY_S, MEMORY_EVERY_S = 20.0, 0.5
+"""For the driver to forget them."""
 EVERY_S = 0.05
 SAY_S = 5.0
 
@@ -60,6 +64,26 @@ def end(known: Known, launch: Launch, work: Work) -> None:
     if not _gone(known, boot, LEFT_S, say):
         left = ", ".join(str(pid) for pid, _ in living(known, boot))
         raise Refused(f"the server's process {left} cannot be ended", "It hangs in the kernel: look at dmesg.")
+    _await_memory({pid for pid, _ in known}, say)
+
+
+def _await_memory(pids: set[int], say: Callable[[], None]) -> None:
+    """Until the driver lists none of them as holding memory of a GPU: a vLLM that starts before reckons with less.
+    A driver that goes on listing the dead is not waited for any longer than ``MEMORY_S``."""
+    gpus = NvmlCollector()
+    try:
+        deadline = time.monotonic() + MEMORY_S
+        while time.monotonic() < deadline:
+            section = gpus.read()
+            if isinstance(section, Absent):
+                return
+            held = (one.processes for one in section.gpus)
+            if not any(one.pid in pids for listed in held if not isinstance(listed, Absent) for one in listed):
+                return
+            say()
+            time.sleep(MEMORY_EVERY_S)
+    finally:
+        gpus.close()
 
 
 def _gone(known: Known, boot: str, seconds: float, say: Callable[[], None]) -> bool:
