@@ -133,7 +133,9 @@ class Actor:
         try:
             self._cancelled.clear()
             first = self._measuring() if measure else None
-            self._meter = ProbeMeter(lambda: self._measuring_as(first), on_event) if first is not None else None
+            self._meter = (
+                ProbeMeter(lambda: self._measuring_as(first), self.now, on_event) if first is not None else None
+            )
             policy = replace(policy or Policy(), cancelled=self._cancelled.is_set)
             return run(self._asks(wishes, persist), self._meter, say, policy, hands=hands)
         finally:
@@ -146,7 +148,7 @@ class Actor:
             raise Refused("a change is under way", "Wait for it to end.")
         try:
             self._cancelled.clear()
-            meter = self._meter = ProbeMeter(self._measuring, on_event)
+            meter = self._meter = ProbeMeter(self._measuring, self.now, on_event)
             return meter.before()
         finally:
             self._meter = None

@@ -109,7 +109,7 @@ class Reading:
     gone: int = 0
     """Targets that no longer exist."""
     drifted: list[Drift] = field(default_factory=list)
-    values: list[Value] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list, compare=False)
     """Each target, for a person to read: no secret may stand in one."""
     elsewhere: str = ""
     """Why the targets cannot be seen from here although they may exist, one clause; else ""."""

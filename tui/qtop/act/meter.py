@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
+from qtop.act.load import Load, LoadWatch, mean_of, spoils
 from qtop.act.proof import Judgement
 from qtop.errors import Refused
+from qtop.model.frame import Frame
 from qtop.probe.compare import Change, Comparison, compare, compare_in_turn, known_within
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.runner import ProbeRun
@@ -30,21 +33,35 @@ TOKENS = 32
 VERDICTS = {"better": "improved", "within noise": "no effect"}
 """What a comparison of two tests says, in the words for a change."""
 
-Block = list[ProbeResult]
+Results = list[ProbeResult]
+
+
+@dataclass
+class Block:
+    """Test prompts that were sent one after the other, and what others asked of the server meanwhile."""
+
+    results: Results = field(default_factory=list)
+    load: Load | None = None
+    """None where it is not known."""
 
 
 class ProbeMeter:
     """Sends what ``request`` gives, in blocks; ``cancel`` stops it between or within requests.
 
-    Asked for anew each time: a server that was started with other flags may call its model something else.
+    Asked for anew each time: a server that was started with other flags may call its model something else. ``frame``
+    is what is known of the server now.
     """
 
     rounds = ROUNDS
 
     def __init__(
-        self, request: Callable[[], ProbeRequest], on_event: Callable[[ProbeEvent], None] | None = None
+        self,
+        request: Callable[[], ProbeRequest],
+        frame: Callable[[], Frame],
+        on_event: Callable[[ProbeEvent], None] | None = None,
     ) -> None:
         self._request = request
+        self._frame = frame
         self._on_event = on_event
         self._cancelled = threading.Event()
         self._run: ProbeRun | None = None
@@ -58,13 +75,13 @@ class ProbeMeter:
 
     def before(self) -> Block:
         """Measure now. Refused when no request succeeds: what cannot be measured is not changed."""
-        results = self._block()
-        if not any(result.ok for result in results):
-            why = next((result.error for result in results if result.error), "") or "no answer"
+        block = self._block()
+        if not any(result.ok for result in block.results):
+            why = next((result.error for result in block.results if result.error), "") or "no answer"
             raise Refused(
                 f"cannot measure: the test prompt failed ({why})", "Nothing was changed. --no-measure changes without."
             )
-        return results
+        return block
 
     @property
     def cancelled(self) -> bool:
@@ -85,31 +102,43 @@ class ProbeMeter:
     def compared(befores: list[Block], afters: list[Block]) -> Judgement:
         """As ``judge``; it takes no server."""
         once = len(befores) == len(afters) == 1
-        told = compare(befores[0], afters[0], halves=True) if once else compare_in_turn(befores, afters)
+        sides = [[block.results for block in side] for side in (befores, afters)]
+        told = compare(sides[0][0], sides[1][0], halves=True) if once else compare_in_turn(*sides)
         verdict = VERDICTS.get(told.verdict, told.verdict)
-        data = {**msgspec.to_builtins(told), "requests": [_count(befores), _count(afters)]}
-        return Judgement(verdict, told.text.replace(told.verdict, verdict, 1), data, not once and _is_clear(told))
+        text = told.text.replace(told.verdict, verdict, 1)
+        loads = [mean_of([block.load for block in side]) for side in (befores, afters)]
+        if why := spoils(verdict, *loads):
+            verdict, text = "cannot tell", f"cannot tell: {why}; {text.partition(': ')[2]}"
+        data = {**msgspec.to_builtins(told), "requests": [_count(side) for side in sides]}
+        data["others"] = [load and {"in_flight": load.in_flight, "tok_s": load.tok_s} for load in loads]
+        return Judgement(verdict, text, data, not once and _is_clear(told))
 
     def _block(self) -> Block:
         """Requests one by one, until their figures are known well enough or the time is over."""
-        request = self._request()
-        deadline = time.monotonic() + BLOCK_S
-        results = self._measure(request)
+        request, watch = self._request(), LoadWatch(self._frame)
+        begun = time.monotonic()
+        results = self._measure(request, watch)
         while (
             all(result.ok for result in results)
             and len(results) < MOST
-            and time.monotonic() < deadline
+            and time.monotonic() - begun < BLOCK_S
             and not known_within(results, ENOUGH_PCT)
         ):
-            results += self._measure(msgspec.structs.replace(request, warmup=0))
-        return results
+            results += self._measure(msgspec.structs.replace(request, warmup=0), watch)
+        return Block(results, watch.load(results, time.monotonic() - begun))
 
-    def _measure(self, request: ProbeRequest) -> Block:
+    def _measure(self, request: ProbeRequest, watch: LoadWatch) -> Results:
         if self._cancelled.is_set():
             raise Refused("cancelled")
+
+        def heard(event: ProbeEvent) -> None:
+            watch.look()
+            if self._on_event is not None:
+                self._on_event(event)
+
         run = self._run = ProbeRun()
         try:
-            run.start(request, self._on_event)
+            run.start(request, heard)
             if self._cancelled.is_set():  # it came before there was a run to cancel
                 run.cancel()
             results = run.wait(request.timeout_s * (request.requests + request.warmup) + 10)
@@ -125,7 +154,7 @@ class ProbeMeter:
         return results
 
 
-def _count(blocks: Sequence[Block]) -> int:
+def _count(blocks: Sequence[Results]) -> int:
     return sum(len(block) for block in blocks)
 
 

@@ -127,7 +127,12 @@ class Body:
         return self.data.decode("utf-8", "replace")
 
 
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, RuntimeError, TooLarge)
+def _failures() -> tuple[type[Exception], ...]:
+    """What an exchange may end with. A function: the name of a class of httpx loads it, which the first paint does not
+    wait for."""
+    return (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, RuntimeError, TooLarge)
+
+
 _limit = threading.local()
 
 
@@ -257,7 +262,7 @@ def ask(
         exchange = Exchange(client, path, limit, deadline_s, keyless)
         try:
             body = exchange.run()
-        except _FAILURES as error:
+        except _failures() as error:
             # A kept connection may have been closed by the server just now: that says nothing yet.
             stale = not exchange.connected and exchange.head is None
             if not last and stale and isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)):
@@ -279,7 +284,7 @@ def post(client: httpx.Client, path: str, document: Any, deadline_s: float) -> B
     exchange = Exchange(client, path, LIMIT, deadline_s, document=document)
     try:
         return exchange.run()
-    except _FAILURES as error:
+    except _failures() as error:
         return failure(error, exchange)
     finally:
         _limit.until = None
