@@ -15,6 +15,7 @@ from qtop.diagnose.rule import (
     Told,
 )
 from qtop.diagnose.rules.common import host_of, said
+from qtop.diagnose.rules.remedies import NO_BALANCING
 from qtop.model.frame import Frame, HostView
 from qtop.sample import Absent
 
@@ -63,6 +64,7 @@ def _told(host: HostView, pages: float) -> Told:
     return Told(
         f"NUMA BALANCING MOVES {pages:.0f} pages a second — bind the server to its GPU's node, or switch it off",
         tuple(lines),
+        (NO_BALANCING,),
         reason=""
         if pages < PAGES_S
         else (
