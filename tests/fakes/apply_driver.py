@@ -35,6 +35,9 @@ class Said:
             threading.Event().wait()
         return "after"
 
+    def warm_up(self) -> None:
+        """It takes no time."""
+
     def judge(self, befores: list[str], afters: list[str]) -> Judgement:
         return Judgement(self._verdict, f"{self._verdict}: made up")
 

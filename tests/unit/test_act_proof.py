@@ -42,6 +42,9 @@ class Watching:
     def after(self, settle_s: float) -> str:
         return self.before()
 
+    def warm_up(self) -> None:
+        self.seen.append("warm")
+
     def judge(self, befores: list[str], afters: list[str]) -> Judgement:
         assert set(befores) == {"60"}
         assert set(afters) == {"10"}
@@ -102,11 +105,10 @@ def test_what_was_put_back_to_look_is_made_again_where_it_is_kept(two: Two, jour
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda plan: replace(plan, restart=True),
         lambda plan: replace(plan, repeats=False),
         lambda plan: replace(plan, keep="always"),
     ],
-    ids=["restart", "repeats", "keep"],
+    ids=["repeats", "keep"],
 )
 def test_what_cannot_be_repeated_is_measured_once(two: Two, journal: Journal, edit: Callable[[Plan], Plan]) -> None:
     meter = Watching(two[0], "improved")
@@ -120,6 +122,12 @@ def test_a_measurement_that_fails_anywhere_puts_everything_back(two: Two, journa
         change(two, journal, Watching(two[0], "improved", fails_at=at))
     assert values(two) == {"60"}
     assert journal.in_force() == []
+
+
+def test_a_server_that_was_started_anew_is_warmed_up_and_measured_once(two: Two, journal: Journal) -> None:
+    meter = Watching(two[0], "worse")
+    assert not change(two, journal, meter, edit=lambda plan: replace(plan, restart=True)).kept
+    assert meter.seen == ["60", "warm", "10"]
 
 
 def test_a_value_that_somebody_sets_meanwhile_is_theirs(two: Two, journal: Journal) -> None:

@@ -56,6 +56,32 @@ def test_one_outlier_among_many_does_not_hide_a_change() -> None:
     assert compare(side(before), side(after)).ttft.verdict == "better"
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ((3872.0, 4.9), (1951.0, 7.1), "better"),  # more run at once, none waits: measured on an H200
+        ((100.0, 4.9), (80.0, 49.0), "worse"),
+        ((100.0, 20.0), (150.0, 10.0), "better"),
+        ((110.0, 10.0), (55.0, 15.0), "cannot tell"),  # it trades one for the other
+    ],
+)
+def test_where_one_is_worse_and_the_other_better_the_whole_request_decides(
+    before: tuple[float, float], after: tuple[float, float], verdict: str
+) -> None:
+    old, new = (side([ttft + i for i in range(8)], gap) for ttft, gap in (before, after))
+    told = compare(old, new)
+    assert {told.ttft.verdict, told.itl.verdict} == {"better", "worse"}
+    assert told.verdict == verdict
+    assert told.whole is not None
+    assert "E2E" in told.text
+
+
+def test_a_band_wider_than_the_figure_is_said_in_words() -> None:
+    told = compare(side([10, 20, 30, 40, 9000, 11, 12]), side([10] * 7))
+    assert told.ttft.verdict == "within noise"
+    assert "noise larger than the figure itself" in told.text
+
+
 def test_too_few_good_requests_cannot_tell() -> None:
     bad = result(100, 20, error="no token for 30 s")
     comparison = compare(side([100, 100, 100]), side([50, 50]))

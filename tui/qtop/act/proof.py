@@ -39,6 +39,10 @@ class Meter(Protocol):
         """Let what was changed settle, then measure."""
         ...
 
+    def warm_up(self) -> None:
+        """Have a server that has just been started do what it is to be measured at: it is slow at first."""
+        ...
+
     def judge(self, befores: list[Any], afters: list[Any]) -> Judgement:
         """Compare what was measured without the change and with it."""
         ...
@@ -50,6 +54,11 @@ class Changing(Protocol):
     @property
     def settle_s(self) -> float:
         """Seconds until a measurement means something."""
+        ...
+
+    @property
+    def anew(self) -> bool:
+        """It has started the server anew."""
         ...
 
     @property
@@ -68,6 +77,9 @@ class Changing(Protocol):
 
 def judged(meter: Meter, before: Any, change: Changing, tell: Callable[[str, str], None]) -> tuple[Judgement, bool]:
     """What a change that was made and not yet measured did, and whether it still stands: it may have been put back."""
+    if change.anew:
+        tell("measure", "warming up")
+        meter.warm_up()
     tell("measure", "measuring after")
     befores, afters = [before], [meter.after(change.settle_s)]
     judgement = meter.judge(befores, afters)

@@ -110,8 +110,12 @@ class _Running:
         return max(plan.settle_s for _, plan in self.plans)
 
     @property
+    def anew(self) -> bool:
+        return any(plan.restart for _, plan in self.plans)
+
+    @property
     def repeats(self) -> bool:
-        return all(plan.repeats and not plan.restart and not plan.keep for _, plan in self.plans)
+        return not self.anew and all(plan.repeats and not plan.keep for _, plan in self.plans)
 
     def take_back(self) -> None:
         """Restore for a moment: the transaction goes on, and the journal stays open."""

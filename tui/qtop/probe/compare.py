@@ -34,7 +34,7 @@ import msgspec
 from qtop.probe.summary import interval_rank
 from qtop.probe.timing import ProbeResult
 
-Metric = Literal["TTFT", "ITL p50", "TPOT"]
+Metric = Literal["TTFT", "ITL p50", "TPOT", "E2E"]
 Verdict = Literal["better", "worse", "within noise", "cannot tell"]
 Requests = Sequence[ProbeResult]
 
@@ -71,6 +71,8 @@ class Comparison(msgspec.Struct, frozen=True):
     verdict: Verdict
     text: str
     """All of it on one line."""
+    whole: Change | None = None
+    """The whole request, where one of the two is worse and the other shorter: what decides then."""
 
 
 def compare(before: Requests, after: Requests, halves: bool = False) -> Comparison:
@@ -78,7 +80,8 @@ def compare(before: Requests, after: Requests, halves: bool = False) -> Comparis
     one by one, and the band is at least as wide as the two halves of a side lie apart.
 
     Overall it is worse where either metric is, or where a larger share of the requests fails than before; better where
-    one is better and none worse; within noise where both are; otherwise it cannot be told.
+    one is better and none worse; within noise where both are; otherwise it cannot be told. Where one is worse and the
+    other shorter, as when more requests run at once and none waits, the time of the whole request decides.
     """
     return _compare([before], [after], halves)
 
@@ -103,8 +106,12 @@ def _compare(befores: Sequence[Requests], afters: Sequence[Requests], halves: bo
     failed = [count - sum(len(block) for block in side) for count, side in zip(asked, blocks, strict=True)]
     more_fail = failed[1] * asked[0] > failed[0] * asked[1]
     verdicts = {ttft.verdict, itl.verdict}
+    whole: Change | None = None
     verdict: Verdict
-    if more_fail or "worse" in verdicts:
+    if "worse" in verdicts and not more_fail and any(_shorter(one) for one in (ttft, itl)):
+        whole = _change("E2E", *(_values(side, _e2e) for side in blocks), halves=halves)
+        verdict = "cannot tell" if whole.verdict == "within noise" else whole.verdict
+    elif more_fail or "worse" in verdicts:
         verdict = "worse"
     elif "better" in verdicts:
         verdict = "better"
@@ -112,10 +119,14 @@ def _compare(befores: Sequence[Requests], afters: Sequence[Requests], halves: bo
         verdict = "within noise"
     else:
         verdict = "cannot tell"
-    parts = [_part(ttft), _part(itl)]
+    parts = [_part(one) for one in (ttft, itl, whole) if one is not None]
     if more_fail:
         parts.insert(0, f"{failed[1]} of {asked[1]} requests failed after ({failed[0]} of {asked[0]} before)")
-    return Comparison(ttft=ttft, itl=itl, verdict=verdict, text=f"{verdict}: " + "; ".join(parts))
+    return Comparison(ttft=ttft, itl=itl, verdict=verdict, text=f"{verdict}: " + "; ".join(parts), whole=whole)
+
+
+def _shorter(change: Change) -> bool:
+    return change.change_pct is not None and change.change_pct < -FLOOR_PCT
 
 
 def _ttft(result: ProbeResult) -> float | None:
@@ -128,6 +139,10 @@ def _itl(result: ProbeResult) -> float | None:
 
 def _tpot(result: ProbeResult) -> float | None:
     return result.tpot_ms
+
+
+def _e2e(result: ProbeResult) -> float | None:
+    return result.e2e_ms
 
 
 def _values(blocks: Sequence[Requests], pick: Callable[[ProbeResult], float | None]) -> list[list[float]]:
@@ -189,8 +204,12 @@ def _part(change: Change) -> str:
         return f"{change.metric} cannot be told ({change.why})"
     return (
         f"{change.metric} {change.before_ms:.4g} → {change.after_ms:.4g} ms "
-        f"({change.change_pct:+.0f} %, noise ±{change.band_pct:.0f} %)"
+        f"({change.change_pct:+.0f} %, noise {_band_text(change.band_pct or 0.0)})"
     )
+
+
+def _band_text(percent: float) -> str:
+    return f"±{percent:.0f} %" if percent <= 100 else "larger than the figure itself"
 
 
 def known_within(results: Requests, percent: float) -> bool:
