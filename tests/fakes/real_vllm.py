@@ -29,11 +29,16 @@ class RealVllm:
     """Started at once, in development mode so that it tells its configuration; ``folder`` is all that it writes to.
 
     ``words`` are more of its command line (a flag that is given twice has its last value), ``variables`` of its
-    environment.
+    environment; ``before``: a command that starts it (``qtop serve --``).
     """
 
     def __init__(
-        self, environment: Path, folder: Path, words: Sequence[str] = (), variables: Mapping[str, str] | None = None
+        self,
+        environment: Path,
+        folder: Path,
+        words: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
         self.model, self.config, self.log = folder / "model", folder / "server.yaml", folder / "server.log"
         self.model.mkdir()
@@ -45,7 +50,7 @@ class RealVllm:
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--config", str(self.config))
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                [*with_parent(), environment / "bin" / "vllm", "serve", self.model, *WORDS, *where, *words],
+                [*with_parent(), *before, environment / "bin" / "vllm", "serve", self.model, *WORDS, *where, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

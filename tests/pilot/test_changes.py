@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 from tests.fakes.stub_source import StubSource
-from tests.pilot.helpers import make_app, overflows, row, rows, running, until
+from tests.pilot.helpers import make_app, overflows, row, rows, running, tap, until
 from tests.pilot.test_keys import NOWHERE, message, pinned, waiting_on
+from tests.pilot.test_screens import open_screen
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -30,6 +31,7 @@ from qtop.ui.app import QtopApp
 from qtop.ui.lines import Lines
 from qtop.ui.look import choose
 from qtop.ui.screens.dialogs import ConfirmDialog, KeepDialog, PageDialog
+from qtop.ui.screens.guide import GuideScreen
 from qtop.ui.screens.preview import PreviewDialog
 from qtop.ui.screens.tuning import TuningScreen
 
@@ -114,6 +116,27 @@ async def test_the_preview_tells_all_and_scrolls_where_it_is_long(
             await pilot.pause()
         assert any(last in line for line in rows(app))
         assert any("Enter apply" in line for line in rows(app))  # the keys stay in sight
+
+
+async def test_the_guides_remedy_is_previewed_with_what_the_guide_has_wrong(
+    pinned: psutil.Process, measured: Measured
+) -> None:
+    app = app_on(pinned)
+    async with running(app) as pilot:
+        await until(pilot, lambda: "[1]" in row(app, 2))
+        await open_screen(pilot, app, "G")
+        guide = app._main
+        assert isinstance(guide, GuideScreen)
+        await tap(pilot, "a")
+        assert "G1 names nothing that can be tried here" in "\n".join(rows(app))
+        while guide.chosen != "G18":
+            await tap(pilot, "down")
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, PreviewDialog))
+        told = " ".join(app.screen.query_one("#preview", Lines).text().split())
+        assert "careful the guide, G18: the guide names CPUs 0 to 15" in told
+        await pilot.press("escape")
+        assert states() == []
 
 
 async def test_another_value_is_shown_before_it_is_made(pinned: psutil.Process, measured: Measured) -> None:

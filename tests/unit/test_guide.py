@@ -4,7 +4,9 @@ server, and on both sides of each threshold."""
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from msgspec.structs import replace
 from tests.fakes.node import Node
 from tests.fakes.stub_source import Machine
 
+from qtop.act.knobs import knob
+from qtop.act.knobs.server_flags import ServerFlags
 from qtop.diagnose.engine import Diagnosis, Finding
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.whole import diagnose_all
 from qtop.guide.claim import Checked, Claim
+from qtop.guide.experiments import EXPERIMENTS
 from qtop.guide.registry import BY_ID, CLAIMS, check_all, counts
 from qtop.guide.seen import State
 from qtop.model.cpu import HostView, SchedView
@@ -500,3 +505,23 @@ def test_the_acceptance_line_is_for_one_request(h100: Frame) -> None:
     }
     latency = LatencyView(h100.latency.seconds, quick.__getitem__)
     assert check("G31b", replace(alone, latency=latency)).state is State.HOLDS
+
+
+def test_every_experiment_is_of_a_claim_and_a_knob_that_takes_its_value() -> None:
+    ids = {claim.id for claim in CLAIMS}
+    assert set(EXPERIMENTS) <= ids
+    assert not {"G28", "G33"} & set(EXPERIMENTS), "deleting caches and stripping punctuation are told, not offered"
+    server = ServerInfo(url="http://127.0.0.1:1", engine="vllm", pid=os.getpid(), argv=("vllm", "serve", "m"))
+    for trial in EXPERIMENTS.values():
+        target = knob(trial.knob)
+        if isinstance(target, ServerFlags) and trial.value is not None:
+            _, edits = target.asked(Frame(0.0, 0.0, server=server), server, trial.value)
+            assert edits
+        assert f"qtop apply {trial.knob}" in trial.command.replace("'", "")
+
+
+def test_what_one_tries_in_a_shell_reads_back_as_it_was() -> None:
+    for trial in EXPERIMENTS.values():
+        word = shlex.split(trial.command)[2]
+        name, equals, value = word.partition("=")
+        assert (name, value if equals else None) == (trial.knob, trial.value)

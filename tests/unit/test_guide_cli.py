@@ -32,7 +32,15 @@ def test_the_table_has_a_line_a_claim(capsys: pytest.CaptureFixture[str]) -> Non
 def test_one_claim_in_full(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["guide", word, "--from", RECORDING]) == EXIT_OK
     out, _ = capsys.readouterr()
-    for part in ("# G8 ", "The guide says.", "Here: does not hold.", "Worked out.", "What is true.", "What to do."):
+    for part in (
+        "# G8 ",
+        "The guide says.",
+        "Here: does not hold.",
+        "Worked out.",
+        "What is true.",
+        "What to do.",
+        "To try it.",
+    ):
         assert part in out
     assert max(len(line) for line in out.splitlines()) <= 100
 
@@ -45,6 +53,7 @@ def test_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(document["counts"].values()) == 40
     fields = {
         "id", "section", "title", "says", "state", "measured", "note", "worked", "truth", "known", "action", "rules",
+        "experiment",
     }  # fmt: skip
     assert all(set(one) == fields for one in document["claims"])
     assert {"rule": "QT201", "state": "clear"} in document["claims"][6]["rules"]

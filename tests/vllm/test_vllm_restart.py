@@ -33,10 +33,30 @@ def server(vllm_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         one.await_answer()
         yield one
     finally:
-        for pid, _ in processes(one):
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        end(one)
+
+
+@pytest.fixture
+def served(vllm_environment: Path, tmp_path: Path) -> Iterator[RealVllm]:
+    """One that ``qtop serve`` runs."""
+    variables = {name: value for name, value in environment(tmp_path).items() if name.startswith(("XDG_", "PYTHON"))}
+    folder = tmp_path / "vllm"
+    folder.mkdir()
+    before = (sys.executable, "-m", "qtop", "serve", "--name", "vllm", "--")
+    one = RealVllm(vllm_environment, folder, variables=variables, before=before)
+    try:
+        one.await_answer()
+        yield one
+    finally:
         one.stop()
+        end(one)
+
+
+def end(server: RealVllm) -> None:
+    for pid, _ in processes(server):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    server.stop()
 
 
 def processes(server: RealVllm) -> list[tuple[int, list[str]]]:
@@ -45,7 +65,7 @@ def processes(server: RealVllm) -> list[tuple[int, list[str]]]:
 
 def words(server: RealVllm) -> list[str]:
     """Those of the only one that runs."""
-    ((_, found),) = processes(server)
+    (found,) = [found for _, found in processes(server) if "qtop" not in found]
     return found
 
 
@@ -117,3 +137,24 @@ def test_a_context_that_cannot_be_served_brings_the_old_server_back(server: Real
     assert words(server) == old
     assert in_force(server) == (16, 2048)
     assert qtop(server, tmp_path, "undo")[1]["text"] == "nothing to undo"
+
+
+def test_served_it_is_changed_under_load_put_back_when_it_cannot_start_and_undone(
+    served: RealVllm, tmp_path: Path
+) -> None:
+    old = words(served)
+    with streams(served.port, 2, tokens=30):
+        status, made, said = qtop(served, tmp_path, "apply", "max-model-len=1024", "--yes", "--keep-always")
+        assert (status, made.get("kept")) == (0, True), said
+        assert in_force(served) == (16, 1024)
+        assert made["judgement"]["data"]["ttft"]["after_ms"] > 0
+
+        status, _, said = qtop(served, tmp_path, "apply", "max-model-len=1048576", "--yes", "--no-measure")
+        assert status == 1
+        assert "vLLM did not start: " in said
+        assert in_force(served) == (16, 1024)
+
+        status, undone, said = qtop(served, tmp_path, "undo")
+        assert (status, undone.get("restored")) == (0, 1), said
+    assert words(served) == old
+    assert in_force(served) == (16, 2048)

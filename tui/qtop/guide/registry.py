@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qtop.diagnose.engine import Finding
 from qtop.guide import cpu, flags, gpu, problems, serving, tiers
 from qtop.guide.claim import Checked, Claim
+from qtop.guide.experiments import EXPERIMENTS, Experiment
 from qtop.guide.seen import Seen, State
 from qtop.model.frame import Frame
 
@@ -33,6 +34,11 @@ class Entry:
     def action(self) -> str:
         """What to do, "" if nothing."""
         return self.claim.action_for(self.checked)
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The guide's remedy as a change that can be tried here; None where there is none."""
+        return EXPERIMENTS.get(self.claim.id)
 
 
 def check_all(frame: Frame, findings: tuple[Finding, ...] = ()) -> tuple[Entry, ...]:

@@ -91,6 +91,8 @@ def claim_page(entry: Entry, findings: tuple[Finding, ...] = ()) -> str:
     parts.append(f"**What is true.** {claim.truth} ({known})")
     if entry.action:
         parts.append(f"**What to do.** {entry.action}")
+    if (trial := entry.experiment) is not None:
+        parts.append(f"**To try it.** `{trial.command}`: measured, kept if better. {_sentence(trial.note)}.")
     related = _related(entry, findings)
     if related:
         parts.append("**Rules that watch it.** " + "; ".join(f"{rule}: {state}" for rule, state in related))
@@ -112,7 +114,7 @@ def _related(entry: Entry, findings: tuple[Finding, ...]) -> list[tuple[str, str
 
 def entry_document(entry: Entry, findings: tuple[Finding, ...] = ()) -> dict[str, Any]:
     """One claim."""
-    claim, checked = entry.claim, entry.checked
+    claim, checked, trial = entry.claim, entry.checked, entry.experiment
     states = {finding.rule: finding.state.value for finding in findings}
     return {
         "id": claim.id,
@@ -126,6 +128,7 @@ def entry_document(entry: Entry, findings: tuple[Finding, ...] = ()) -> dict[str
         "truth": claim.truth,
         "known": [one.value for one in claim.known],
         "action": entry.action,
+        "experiment": None if trial is None else {"knob": trial.knob, "value": trial.value, "note": trial.note},
         "rules": [{"rule": rule, "state": states[rule]} for rule in claim.rules if rule in states],
     }
 

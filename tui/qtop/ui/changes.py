@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qtop.diagnose.engine import Finding
@@ -35,6 +35,8 @@ class _Look:
     knob: str
     value: str | None = None
     others: tuple[tuple[int, str], ...] = ()
+    note: str = ""
+    """What to know before the knob's own warnings."""
 
 
 class Changes:
@@ -103,10 +105,10 @@ class Changes:
         )
         self._open(_Look(remedy.knob, others=others), lambda other: self.preview(other, findings))
 
-    def preview_knob(self, knob: str) -> None:
+    def preview_knob(self, knob: str, value: str | None = None, note: str = "") -> None:
         """Show what this knob would do; where it has nothing to propose, a value can be given."""
         if self._free() is not None:
-            self._open(_Look(knob), lambda other: None)
+            self._open(_Look(knob, value, note=note), lambda other: None)
 
     def _open(self, look: _Look, other: Callable[[int], None]) -> None:
         """Look beside the screen (a plan may ask the server's own parser), then show it unless a dialog came first."""
@@ -159,11 +161,13 @@ class Changes:
             told, plan, cost, warning, reason = knob(look.knob), None, "", None, ""
             try:
                 plan = actor.plan(look.knob, look.value)
+                if look.note:
+                    plan = replace(plan, warnings=(look.note, *plan.warnings))
                 cost, warning = actor.cost()
             except QtopError as error:
                 if plan is not None:  # it can be looked at, and would be refused when it is to be measured
                     warning = error.message
-                reason = str(error)
+                reason = f"{look.note}. {error}" if look.note else str(error)
             shown = Shown(look.knob, told.title, plan, cost, warning or "", reason, told.example, look.others)
             app.run_later(lambda: show(shown))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
+
 from qtop.guide.registry import Entry, check_all
 from qtop.ui.look import Line
 from qtop.ui.panels.guide import FOOT, guide_foot, guide_head, guide_rows
@@ -24,12 +26,15 @@ class GuideScreen(ChooserScreen):
     KEYS: ClassVar[tuple[Key, ...]] = (
         ("↑↓", "choose", "screen.scroll(1)"),
         ("enter", "all of it", "screen.open"),
+        ("a", "try it", "screen.experiment"),
         ("o", "overview", "app.show('overview')"),
         ("v", "server", "app.show('server')"),
         ("g", "GPUs", "app.show('gpus')"),
         ("space", "pause", "app.pause"),
         ("^p", "commands", "app.command_palette"),
     )
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "experiment", "Try the guide's remedy here")]
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,3 +71,14 @@ class GuideScreen(ChooserScreen):
         if shown is None or not self._entries or isinstance(self.app.screen, PageDialog):
             return
         self.app.push_screen(PageDialog(claim_page(self._entry, shown.findings)))
+
+    def action_experiment(self) -> None:
+        """Show what the guide's remedy would do here; nothing is changed without another key."""
+        if not self._entries:
+            return
+        entry, app = self._entry, self.qtop
+        trial = entry.experiment
+        if trial is None:
+            app.say(f"{entry.claim.id} names nothing that can be tried here")
+        else:
+            app.changes.preview_knob(trial.knob, trial.value, f"the guide, {entry.claim.id}: {trial.note}")
