@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qtop.errors import QtopError
-from qtop.record.members import create_private
+from qtop.record.files import create_private
 from qtop.record.reader import Recording
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
