@@ -166,8 +166,10 @@ def _scaled(values: Sequence[float], scale: int) -> list[int] | None:
     """The values times ``scale`` as integers, if dividing gives every one of them back, bit for bit."""
     out = []
     for value in values:
+        if abs(value) >= _EXACT / scale:
+            return None
         number = round(value * scale)
-        if number / scale != value or abs(number) >= _EXACT or (number == 0 and math.copysign(1.0, value) < 0):
+        if number / scale != value or (number == 0 and math.copysign(1.0, value) < 0):
             return None
         out.append(number)
     return out
