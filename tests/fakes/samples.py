@@ -11,6 +11,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from qtop.record.blockfile import BlockFile
+from qtop.record.reader import Recording
 from qtop.sample import EngineSample, Sample
 from qtop.sample.codec import Header, encode_sample
 
@@ -50,8 +51,18 @@ def small(t: float) -> Sample:
 
 def record(path: Path, count: int, start: float = 1000.0) -> Path:
     """A whole recording of ``count`` small samples, a second apart, without threads."""
+    rows(path, count, start).close()
+    return path
+
+
+def times(recording: Recording) -> list[float]:
+    """Of all its samples."""
+    return [sample.t for sample in recording.samples()]
+
+
+def rows(path: Path, count: int, start: float = 1000.0) -> BlockFile:
+    """A file with so many small samples, still open."""
     file = BlockFile(path, HEADER)
     for i in range(count):
         file.append(encode_sample(small(start + i)))
-    file.close()
-    return path
+    return file

@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 23
 """A block is made before 60 records where they are longer than this together (8 MiB), so that it can be read in bounded
 memory."""
 DROP_SHARE = 0.25
-"""Of the file at least, or old blocks stay: what is left has to be copied."""
+"""Of the blocks at least, or old ones stay: what is left has to be copied."""
 _COPY = 1 << 20
 
 
@@ -89,7 +89,7 @@ class BlockFile:
         return os.fstat(self._fd).st_nlink == 0
 
     def drop_before(self, t: float) -> bool:
-        """Let blocks go that ended before Unix time ``t``, if they are a fourth of the file or more; whether any went.
+        """Let blocks go that ended before Unix time ``t``, if they are a fourth of all or more; whether any went.
 
         A file without them takes the place of this one, so it costs a copy of what stays: nearly nothing, once in a
         while. Whoever reads the old file keeps it. OSError where there is no room for the copy; the old one stays then.
@@ -101,7 +101,7 @@ class BlockFile:
             return False
         begin = self._blocks[gone].offset if gone < len(self._blocks) else self._end_of_blocks()
         freed = begin - len(self._header)
-        if freed < DROP_SHARE * self.bytes or not self._in_place():
+        if freed < DROP_SHARE * self._end_of_blocks() or not self._in_place():
             return False
         part = self.path.with_name(f".{self.path.name}.part")
         try:

@@ -10,6 +10,7 @@ is known to be in a block too.
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from typing import BinaryIO, NamedTuple
 
 from qtop.errors import QtopError
 from qtop.record.block import MAX_RECORDS
+from qtop.record.inflate import CHUNK, read_member
 from qtop.record.inflate import MAGIC as HEADER_MAGIC
-from qtop.record.inflate import find_member, read_member
 from qtop.sample.codec import decode_header
 
 ROW, BLOCK = 1, 2
@@ -38,6 +39,9 @@ _EXTRA = _FIELDS.size + _CHECK.size
 MAGIC = _FIXED + struct.pack("<H", 4 + _EXTRA) + _TAG + struct.pack("<H", _EXTRA)
 """How every frame begins."""
 HEAD = len(MAGIC) + _EXTRA
+MAX_HEADERS = 1000
+"""Of recordings put one after another that are looked for, as each try unpacks."""
+_BEGINNING = re.compile(re.escape(MAGIC) + b"|" + re.escape(HEADER_MAGIC))
 VERSION = 1
 
 
@@ -86,22 +90,31 @@ def make_frame(kind: int, content: bytes, number: int, count: int, events: int, 
 def scan(file: BinaryIO, start: int, end: int) -> Iterator[Frame | Seam]:
     """What lies in the file from ``start`` on, without unpacking; bytes from ``end`` on are not looked at."""
     offset: int | None = start
+    searched = start
+    headers = 0
     while offset is not None and offset < end:
         frame = _head(file, offset)
         if frame is not None and offset + frame.size <= end:
             yield frame
+            searched = offset + HEAD
             offset += frame.size
             continue
-        behind = _header_end(file, offset) if frame is None else None
+        behind = None
+        if frame is None and headers < MAX_HEADERS:
+            behind = _header_end(file, offset)
+            headers += 1
         yield Seam(offset, behind is not None, -1 if frame is None else frame.number)
-        offset = behind if behind is not None else find_member(file, offset + 1, MAGIC)
+        # A frame that ends where none begins may be cut off itself: what follows it may lie within.
+        offset = behind if behind is not None else _find(file, searched if searched < offset else offset + 1)
+        searched = offset or end
 
 
 def unpack(file: BinaryIO, frame: Frame) -> bytes:
     """What a frame holds. QtopError if it is damaged, or is no longer where it was."""
     file.seek(frame.offset)
     data = file.read(frame.size)
-    if len(data) != frame.size or _parsed(data[:HEAD], frame.offset) != frame:
+    there = _parsed(data[:HEAD], frame.offset)
+    if there is None or there[:-2] != frame[:-2]:  # without the times: NaN is not even itself
         raise QtopError("a frame is gone")
     inflater = zlib.decompressobj(31)
     try:
@@ -111,6 +124,20 @@ def unpack(file: BinaryIO, frame: Frame) -> bytes:
     if not inflater.eof or inflater.unused_data:
         raise QtopError("a frame is damaged")
     return content
+
+
+def _find(file: BinaryIO, start: int) -> int | None:
+    """Offset of the next place at or after ``start`` that looks like the beginning of a frame or a header."""
+    file.seek(start)
+    base, window = start, b""
+    while chunk := file.read(CHUNK):
+        window += chunk
+        found = _BEGINNING.search(window)
+        if found:
+            return base + found.start()
+        base += max(0, len(window) - len(MAGIC) + 1)
+        window = window[-len(MAGIC) + 1 :]
+    return None
 
 
 def _head(file: BinaryIO, offset: int) -> Frame | None:

@@ -92,7 +92,7 @@ class FrameStore:
                 found = self._decoded(entry, seen, interner, samples, events)
             except QtopError:
                 self._look()
-                if self._holding(at) == entry:  # it is not that it was being replaced
+                if _same(self._holding(at), entry):  # it is not that it was being replaced
                     self._bad[entry.key] = entry.frame.records
                     at = (part, entry.frame.end)
                 continue
@@ -169,14 +169,14 @@ class FrameStore:
         torn = False
         part = self._entries[-1].part if self._entries else 0
         for one in scan(file, start, size):
+            if len(self._entries) + len(self._seams) + len(found) >= MAX_FRAMES:
+                self._seams.append(Seam(one.offset, False, one.number))
+                break
             if isinstance(one, Seam):
                 self._seams.append(one)
                 part += one.header and bool(found or self._entries)
                 torn |= not one.header
                 continue
-            if len(self._entries) + len(found) >= MAX_FRAMES:
-                self._seams.append(Seam(one.offset, False, one.number))
-                break
             found.append(Entry(part, one))
         whole = resolved(found)
         self._entries += whole
@@ -226,6 +226,10 @@ def resolved(found: list[Entry]) -> list[Entry]:
         if before is None or before.part != one.part or before.frame.end <= one.frame.number:
             kept[one.key] = one
     return [kept[key] for key in sorted(kept)]
+
+
+def _same(one: Entry | None, other: Entry) -> bool:
+    return one is not None and one.part == other.part and one.frame[:-2] == other.frame[:-2]  # NaN is not even itself
 
 
 def _decoded_line(line: bytes) -> Sample | Event:
