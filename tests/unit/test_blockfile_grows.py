@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tarfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tests.fakes.samples import HEADER, record, rows, small, times
 
 from qtop.record import blockfile
 from qtop.record.blockfile import BLOCK_RECORDS
+from qtop.record.bundle import bundle
 from qtop.record.frames import HEAD
 from qtop.record.reader import Recording
 from qtop.record.redact import Redactor
@@ -135,3 +138,26 @@ def test_no_room_to_let_the_oldest_go(tmp_path: Path, monkeypatch: pytest.Monkey
     file.close()
     assert len(times(Recording(path))) == 4 * BLOCK_RECORDS + 1
     assert [one.name for one in tmp_path.iterdir()] == ["a.qtop"]
+
+
+def test_a_bundle_of_a_file_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block takes the place of its rows, and the file becomes shorter, while it is copied."""
+    path = tmp_path / "a.qtop"
+    file = rows(path, BLOCK_RECORDS - 1)
+    before = path.stat().st_size
+    copy = shutil.copyfileobj
+    copied = []
+
+    def slow(source: Any, target: Any) -> None:
+        copy(source, target)
+        if not copied:
+            file.append(encode_sample(small(2000.0)))
+        copied.append(source.seek(0, 2))
+
+    monkeypatch.setattr("qtop.record.bundle.shutil.copyfileobj", slow)
+    bundle(path, tmp_path / "b.tar.gz", {})
+    file.abandon()
+    assert len(copied) == 2 and copied[-1] < before
+    with tarfile.open(tmp_path / "b.tar.gz") as tar:
+        inner = tar.extractfile("b/a.qtop")
+        assert inner is not None and inner.read() == path.read_bytes()

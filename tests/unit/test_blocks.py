@@ -24,7 +24,7 @@ from qtop.sample import EngineSample, Event, HostSample, Sample, ServerProcs
 from qtop.sample.codec import decode_event, decode_sample, encode_event, encode_sample
 
 DATA = Path(__file__).parent.parent / "data"
-RECORDINGS = sorted((DATA / "recordings").rglob("*.qtop"))
+FOLDERS = [*(DATA / "recordings").rglob("."), *sorted((DATA.parent / "rules").iterdir())]
 INTEGERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-300, 300)
 FLOATS = (
     st.floats(allow_nan=False, allow_infinity=False)
@@ -99,16 +99,17 @@ def test_real_samples_with_sections_of_others_come_back(data: st.DataObject) -> 
     assert back(lines) == lines
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-def test_every_recording_comes_back(path: Path) -> None:
-    records = list(Recording(path).records())
-    lines = [encode_sample(one) if isinstance(one, Sample) else encode_event(one) for one in records]
-    for at in range(0, len(lines), BLOCK_RECORDS):
-        some = lines[at : at + BLOCK_RECORDS]
-        assert back(some) == some
-        block = encode_block(some)
-        assert block is not None
-        assert decode_block(block, {}) == records[at : at + BLOCK_RECORDS]
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_recording_comes_back(folder: Path) -> None:
+    for path in folder.glob("*.qtop"):
+        records = list(Recording(path).records())
+        lines = [encode_sample(one) if isinstance(one, Sample) else encode_event(one) for one in records]
+        for at in range(0, len(lines), BLOCK_RECORDS):
+            some = lines[at : at + BLOCK_RECORDS]
+            assert back(some) == some
+            block = encode_block(some)
+            assert block is not None
+            assert decode_block(block, {}) == records[at : at + BLOCK_RECORDS]
 
 
 def test_zeros_of_either_sign_stay_what_they_are() -> None:
