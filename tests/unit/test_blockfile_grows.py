@@ -146,7 +146,7 @@ def test_a_bundle_of_a_file_that_is_being_written(tmp_path: Path, monkeypatch: p
     file = rows(path, BLOCK_RECORDS - 1)
     before = path.stat().st_size
     copy = shutil.copyfileobj
-    copied = []
+    copied: list[int] = []
 
     def slow(source: Any, target: Any) -> None:
         copy(source, target)
