@@ -3,8 +3,9 @@
 After kill -9 at any instant every record that was appended can be read from the file alone: the block is written behind
 the rows first, then over them, and then the file ends after it. Nothing but this file is needed, no lock and no log; a
 copy of its beginning is a recording. SQLite with the same rows and blocks (``scripts/bench_containers.py``) takes as
-much CPU and writes four to six times as much; of a file that is cut off it reads nothing, and with its log the main
-file alone lacks up to a minute.
+much CPU and bears a flipped byte as well, but writes four to six times as much, reads less of a file that was cut off
+(39 % of the samples against 55 %, cut anywhere), with its log lacks up to a minute in the main file alone, and with its
+journal must be locked, which network file systems may hang in.
 """
 
 from __future__ import annotations
