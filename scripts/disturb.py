@@ -2,7 +2,7 @@
 """Disturbs a real server on purpose and tells what qtop says: the cause that is expected, the verdict, seconds until it
 was named, and whatever else was said meanwhile.
 
-disturb.py llamacpp|docker|vllm_cpu|gpu [--only NAME,…] [--healthy SECONDS] [--record FOLDER] [--json FILE]
+disturb.py llamacpp|docker|guest|vllm_cpu|gpu [--only NAME,…] [--healthy SECONDS] [--record FOLDER] [--json FILE]
     [--url URL] [--pid PID]
 
 Each suite lies beside this file (disturb_docker.py and so on) and gives a list of ``Case``. A case is healthy first,
@@ -54,6 +54,8 @@ class Case:
     patience: float = 60.0
     hold: float = 5.0
     """Seconds that it goes on after it was named."""
+    stub: str = ""
+    """What stands in for what cannot be had, for its recording."""
 
 
 @dataclass
@@ -105,7 +107,8 @@ def run(case: Case, args: argparse.Namespace) -> Result:
         if args.record:
             args.record.mkdir(parents=True, exist_ok=True)
             path = args.record / f"{case.name.replace(' ', '-')}.qtop"
-            session.start_recording(path, overwrite=True, note=f"{case.name}; expected {result.expected}")
+            note = "; ".join(filter(None, (case.name, f"expected {result.expected}", case.stub)))
+            session.start_recording(path, overwrite=True, note=note, origin="stub" if case.stub else "real")
         for snapshot in snapshots(session, time.monotonic() + QUIET_S):
             rule = snapshot.verdict.rule
             if rule is not None and rule not in result.before:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the recordings of the rules about CPUs, scheduling and the host: QT203 to QT209, QT601 to QT605.
+"""Makes the recordings of the rules about CPUs, scheduling and the host: QT203 to QT209, QT601 to QT605
+(but for QT205 and QT604, which scripts/guest.py scripts/disturb.py guest --record {out} records).
 
 fixtures_cpu.py [ID[/fires|/quiet]…]       all of them, or these
 Real where this machine can do it: a real llama.cpp under real masks, busy loops, memory limits and swap (root, a v1
-memory controller beside a v2 tree). What it cannot do (steal, NUMA nodes, governors, memory modules, GPUs) stands in a
+memory controller beside a v2 tree). What it cannot do (steal, governors, memory modules, GPUs) stands in a
 tree of files that the real collectors read instead of /proc, /sys and /run: those say "stub".
 """
 
@@ -22,8 +23,6 @@ from tests.fakes.kernel import Kernel
 
 from qtop.collect.discover import server_tree
 
-BUS = "0000:01:00.0"
-
 
 def qt203(out: Path, fires: bool, folder: Path) -> None:
     """An event loop that is really full."""
@@ -38,14 +37,6 @@ def qt204(out: Path, fires: bool, _folder: Path) -> None:
     with llamacpp("0" if fires else "") as server:
         ahead(server.pid)
         record(out, 17, "real", "llama.cpp" + (" under taskset -c 0" if fires else ""), "--url", server.url)
-
-
-def qt205(out: Path, fires: bool, folder: Path) -> None:
-    """Two nodes of eight CPUs."""
-    with vllm(folder, 16, 2, (0.6, 0.002, 9 if fires else 1)) as (kernel, url, core):
-        kernel.pci(BUS, 0, "0-7")
-        note = f"the engine on node {1 if fires else 0}, its GPU on node 0"
-        record_stub(kernel, out, note, url, 17, fake=gpu(folder, (core,), util=96))
 
 
 def qt206(out: Path, fires: bool, _folder: Path) -> None:
@@ -86,7 +77,6 @@ def qt209(out: Path, fires: bool, folder: Path) -> None:
 MAKERS: dict[str, Callable[[Path, bool, Path], None]] = {
     "QT203": qt203,
     "QT204": qt204,
-    "QT205": qt205,
     "QT206": qt206,
     "QT207": qt207,
     "QT208": qt208,

@@ -265,7 +265,7 @@ def lora() -> None:
     with tempfile.TemporaryDirectory(prefix="qtop-adapters-") as folder:
         names = ("red", "green", "blue")
         environment = Path(os.environ.get("QTOP_VLLM_VENV", Path.home() / ".cache/qtop/vllm-0.32.0"))
-        subprocess.run([environment / "bin/python", "-c", ADAPTERS, folder, *names], check=True)
+        subprocess.run([environment / "bin/python", ROOT / "tests/fakes/tiny_lora.py", folder, *names], check=True)
         modules = [f"{name}={folder}/{name}" for name in names]
         words = ("--enable-lora", "--max-loras", "1", "--max-cpu-loras", "4", "--max-lora-rank", "8", "--lora-modules")
         with vllm(*words, *modules) as server:
@@ -275,25 +275,6 @@ def lora() -> None:
                  lambda: Load(port, 1, 100, 30, models=names[:1], pause=0.8))  # fmt: skip
             take("QT307", "fires", url, 22, f"{CPU}, --max-loras 1, 9 clients of three adapters",
                  lambda: Load(port, 9, 100, 100, models=names))  # fmt: skip
-
-
-ADAPTERS = """
-import json, sys, torch
-from pathlib import Path
-from safetensors.torch import save_file
-for name in sys.argv[2:]:
-    folder = Path(sys.argv[1]) / name
-    folder.mkdir()
-    tensors = {}
-    for layer in range(2):
-        key = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        tensors[f"{key}.lora_A.weight"] = torch.randn(8, 128) * 0.01
-        tensors[f"{key}.lora_B.weight"] = torch.randn(128, 8) * 0.01
-    save_file(tensors, folder / "adapter_model.safetensors")
-    told = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps({**told, "task_type": "CAUSAL_LM"}))
-"""
-"""Makes adapters for the tiny model, of random weights."""
 
 
 def prefill() -> None:

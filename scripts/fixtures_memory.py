@@ -126,16 +126,6 @@ def qt603(out: Path, fires: bool, folder: Path) -> None:
         record_stub(kernel, out, "a real llama.cpp; cpufreq is made of files", url, 11)
 
 
-def qt604(out: Path, fires: bool, folder: Path) -> None:
-    """Two nodes and pages that move between them."""
-    with _tree(folder) as (kernel, url):
-        kernel.topology(2, nodes=2)
-        kernel.put("proc/sys/kernel/numa_balancing", "1\n")
-        pages = 420.0 if fires else 9.0
-        kernel.vmstat(numa_pages_migrated=pages, numa_hint_faults=4 * pages)
-        record_stub(kernel, out, "a real llama.cpp; NUMA nodes and vmstat are made of files", url, 36)
-
-
 def qt605(out: Path, fires: bool, folder: Path) -> None:
     """What udev wrote of four slots, two of them empty."""
     text = MODULES.read_text()
@@ -152,6 +142,5 @@ MAKERS: dict[str, Callable[[Path, bool, Path], None]] = {
     "QT601": qt601,
     "QT602": qt602,
     "QT603": qt603,
-    "QT604": qt604,
     "QT605": qt605,
 }

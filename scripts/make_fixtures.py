@@ -3,7 +3,8 @@
 
 make_fixtures.py            all that this machine can make; the groups of fixtures_*.py one by one
 QT201 comes from traces of a real vLLM on an H100. QT202 is recorded here: a real llama.cpp in a cgroup with a CPU quota
-(needs root, a writable v1 or v2 cpu controller, and the demo's wheel).
+(needs root, a writable v1 or v2 cpu controller, and the demo's wheel). QT205 and QT604 are recorded in an emulated
+guest (fixtures_cpu.py says how).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the README's screenshots: a real vLLM on a real H100, replayed through the dashboard, and the probe screen on
-the demo's real llama.cpp server, which it starts.
+"""Makes the README's screenshots: a real vLLM on a real H100, replayed through the dashboard, and the probe and
+tuning screens on the demo's real llama.cpp server, which it starts (the tuning screen takes two CPUs).
 
 screenshots.py [OUT_DIR]      (default docs/)  → SVG files, made by Textual itself
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +17,10 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tui"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tui")]
+
+from tests.fakes.crash import pin  # noqa: E402
+from tests.fakes.load import busy_loops  # noqa: E402
 
 from qtop.config import Settings  # noqa: E402
 from qtop.demo.server import DemoServer  # noqa: E402
@@ -81,8 +85,32 @@ async def shoot_probe(folder: Path) -> None:
     print(folder / "probe.svg")
 
 
+async def shoot_tuning(folder: Path) -> None:
+    """The tuning screen after a change that helped: a real server that shared its CPU with two busy loops."""
+    cpu = min(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as state, DemoServer().start(threads=1) as server, busy_loops(cpu, 2):
+        os.environ["XDG_STATE_HOME"] = state
+        pin(server.pid, {cpu})
+        session, _ = make_session(argparse.Namespace(url=server.url), Settings())
+        app = QtopApp(session, choose("truecolor", {"LANG": "C.UTF-8"}))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await _shows(pilot, app, "running 0 of 4")
+            await pilot.press("T")
+            await _shows(pilot, app, "▸ ")
+            await pilot.press("enter")
+            await _shows(pilot, app, "Enter apply")
+            await pilot.press("enter")
+            await _shows(pilot, app, "▸ check")
+            await _shows(pilot, app, "in force")
+            await pilot.press("pageup", "pageup", "pageup")
+            await pilot.pause(8.0)
+            (folder / "tuning.svg").write_text(app.export_screenshot(title="qtop"))
+        session.close()
+    print(folder / "tuning.svg")
+
+
 async def _shows(pilot: Pilot[None], app: QtopApp, text: str) -> None:
-    for _ in range(900):
+    for _ in range(3600):
         await pilot.pause(0.05)
         if any(text in strip.text for strip in app.screen._compositor.render_strips(app.size)):
             return
@@ -97,6 +125,7 @@ def main() -> None:
     for name, data, size, stop, keys in SHOTS:
         asyncio.run(shoot(name, data, size, stop, keys, folder))
     asyncio.run(shoot_probe(folder))
+    asyncio.run(shoot_tuning(folder))
 
 
 if __name__ == "__main__":

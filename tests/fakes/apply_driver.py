@@ -11,13 +11,16 @@ import sys
 import threading
 
 from qtop.act.knobs import knob
-from qtop.act.transaction import Judgement, run
+from qtop.act.proof import Judgement
+from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.errors import QtopError, Refused
 
 
 class Said:
-    """A meter that says what it was told to say."""
+    """A meter that says what it was told to say, at once; with ``rounds`` it wants to see it more often."""
+
+    rounds = 1
 
     def __init__(self, verdict: str) -> None:
         self._verdict = verdict
@@ -32,7 +35,10 @@ class Said:
             threading.Event().wait()
         return "after"
 
-    def judge(self, before: str, after: str) -> Judgement:
+    def warm_up(self) -> None:
+        """It takes no time."""
+
+    def judge(self, befores: list[str], afters: list[str]) -> Judgement:
         return Judgement(self._verdict, f"{self._verdict}: made up")
 
 

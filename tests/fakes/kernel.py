@@ -103,16 +103,6 @@ class Kernel:
 
         self.each(move)
 
-    def vmstat(self, **per_second: float) -> None:
-        """Counters of /proc/vmstat that grow so fast; the others stand still."""
-
-        def move(seconds: float) -> None:
-            names = ("numa_pages_migrated", "numa_hint_faults", "pswpin", "pswpout", "pgmajfault")
-            lines = [f"{name} {1000 + int(per_second.get(name, 0.0) * seconds)}" for name in names]
-            self.put("proc/vmstat", "\n".join(["nr_free_pages 100000", *lines, ""]))
-
-        self.each(move)
-
     def topology(self, cpus: int, nodes: int = 1, smt: int = 1) -> None:
         """CPUs on nodes, each core with ``smt`` of them, all governed by nothing."""
         base = "sys/devices/system"
@@ -141,11 +131,6 @@ class Kernel:
             if preference:
                 self.put(f"{policy}/energy_performance_preference", f"{preference}\n")
             self.put(f"{base}/cpu{cpu}/cpufreq/scaling_cur_freq", f"{mhz * 1000}\n")
-
-    def pci(self, bus: str, node: int, cpus: str) -> None:
-        """Where a PCI device is."""
-        self.put(f"sys/bus/pci/devices/{bus}/numa_node", f"{node}\n")
-        self.put(f"sys/bus/pci/devices/{bus}/local_cpulist", f"{cpus}\n")
 
     def process(
         self, pid: int, parent: int, name: str, argv: tuple[str, ...], run: float, wait: float, cpu: int, cpus: str

@@ -1,8 +1,10 @@
 /* LD_PRELOAD: SIGKILL at the N-th call that a change is made of, in the process that makes it.
  *
- * Counted are the opening, writing and syncing of the journal and of its folder, the renaming and removing of files, and
- * every sched_setaffinity; counting begins when a file named journal.jsonl, or one of QTOP_KILL_FILES, is first opened
+ * Counted are the opening, writing and syncing of the journal and of its folder, the renaming and removing of files
+ * (a rename is how the fake NVML sets things), every sched_setaffinity and setpriority, and
+ * what is sent through a socket; counting begins when a file named journal.jsonl, or one of QTOP_KILL_FILES, is first opened
  * for writing. Environment:
+ *   QTOP_KILL_FROM_THE_START=1  count from the start: an undo changes things before it writes to the journal
  *   QTOP_KILL_AT=N     die at the N-th (counted from 1); 0 or unset: only tell
  *   QTOP_KILL_MODE     "before" (default) the call, "after" it, or "torn": a write of which half is done, else before
  *   QTOP_KILL_FILES=…  more files whose opening and writing count, with colons between them
@@ -20,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +32,8 @@
 
 static atomic_int armed, calls;
 static atomic_char journal[FDS];
+
+static int is_armed(void) { return atomic_load(&armed) || getenv("QTOP_KILL_FROM_THE_START") != NULL; }
 
 static int mode_is(const char *mode) {
     const char *given = getenv("QTOP_KILL_MODE");
@@ -187,19 +193,19 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
 }
 
 int fsync(int fd) {
-    if (!atomic_load(&armed))
+    if (!is_armed())
         return NEXT(fsync)(fd);
     AT("fsync", int, NEXT(fsync)(fd));
 }
 
 int fdatasync(int fd) {
-    if (!atomic_load(&armed))
+    if (!is_armed())
         return NEXT(fdatasync)(fd);
     AT("fdatasync", int, NEXT(fdatasync)(fd));
 }
 
 int rename(const char *from, const char *to) {
-    if (!atomic_load(&armed))
+    if (!is_armed())
         return NEXT(rename)(from, to);
     AT("rename", int, NEXT(rename)(from, to));
 }
@@ -213,6 +219,22 @@ int unlink(const char *path) {
 /* Before the journal is open there is nothing to undo from: one here is the worst that could happen, so it counts. */
 int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set) {
     AT("sched_setaffinity", int, NEXT(sched_setaffinity)(pid, size, set));
+}
+
+#ifdef __GLIBC__
+typedef __priority_which_t which_t;
+#else
+typedef int which_t;
+#endif
+
+int setpriority(which_t which, id_t who, int value) {
+    AT("setpriority", int, (int)syscall(SYS_setpriority, which, who, value));
+}
+
+ssize_t send(int fd, const void *data, size_t size, int flags) {
+    if (!is_armed())
+        return NEXT(send)(fd, data, size, flags);
+    AT("send", ssize_t, NEXT(send)(fd, data, size, flags));
 }
 
 #ifdef __GLIBC__ /* elsewhere these are other names of the same functions */

@@ -34,7 +34,7 @@ def busy_loops(cpu: int, count: int) -> Iterator[list[int]]:
             child.wait()
 
 
-def _stream(port: int, stop: threading.Event, tokens: int) -> None:
+def _stream(port: int, stop: threading.Event, tokens: int, again: bool) -> None:
     body = {"prompt": "Once upon a time", "max_tokens": tokens, "stream": True, "ignore_eos": True}
     for _ in range(LONGEST_S):
         if stop.is_set():
@@ -49,13 +49,15 @@ def _stream(port: int, stop: threading.Event, tokens: int) -> None:
             stop.wait(1.0)
         finally:
             connection.close()
+        if not again:
+            return
 
 
 @contextmanager
-def streams(port: int, count: int, tokens: int = 400) -> Iterator[None]:
-    """Requests of so many tokens that stream one after the other, ``count`` at a time."""
+def streams(port: int, count: int, tokens: int = 400, again: bool = True) -> Iterator[None]:
+    """Requests of so many tokens that stream one after the other, ``count`` at a time; without ``again`` one each."""
     stop = threading.Event()
-    threads = [threading.Thread(target=_stream, args=(port, stop, tokens), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=_stream, args=(port, stop, tokens, again), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:

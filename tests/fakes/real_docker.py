@@ -51,7 +51,6 @@ class Docker:
     def __init__(self, folder: Path) -> None:
         self.folder, self.socket, self.log = folder, folder / "docker.sock", folder / "dockerd.log"
         self._child: subprocess.Popen[bytes] | None = None
-        self._containers: list[Container] = []
 
     def __enter__(self) -> Self:
         if (missing := why_not()) is not None:
@@ -122,15 +121,45 @@ class Docker:
         Standard input stays open; ``docker stop`` ends it at once (``--init``).
         """
         words = ["run", "--detach", "--interactive", "--init", "--network", "host", "--name", name]
-        system = [Path("/", one) for one in SYSTEM if Path("/", one).is_dir() and not Path("/", one).is_symlink()]
-        for folder in dict.fromkeys((*system, *shared)):
+        for folder in dict.fromkeys((*_system_folders(), *shared)):
             words += ["--volume", f"{folder.resolve()}:{folder}:ro"]
         for key, value in (variables or {}).items():
             words += ["--env", f"{key}={value}"]
         container = Container(self, name)
-        self._containers.append(container)
         self(*words, *options, IMAGE, *command)
         return container
+
+    def light(self, *options: str, name: str = "light", more: Iterable[str] = ()) -> LlamaInDocker:
+        """What is like llama-server, in a container, started and ready; ``more``: flags of it."""
+        server = LlamaInDocker(
+            self.run(name, [*self.light_command(port := free_port()), *more], *options, shared=[self.folder / "share"]),
+            port,
+        )
+        _until(server.answers, f"the server did not answer within {PATIENCE_S:.0f} s", server.container.said)
+        return server
+
+    def light_command(self, port: int) -> list[str]:
+        """How what is like llama-server is started; its program lies in a folder of its own."""
+        share = self.folder / "share"
+        share.mkdir(exist_ok=True)
+        program = share / "llama-server"
+        shutil.copy(Path(__file__).with_name("llama_like.py"), program)
+        return ["/usr/bin/python3", "-S", str(program), "--port", str(port)]
+
+    def compose(self, folder: Path, services: Mapping[str, Iterable[str]], **more: object) -> None:
+        """A project of these services (name: command), up; all see what the light server needs."""
+        folder.mkdir()
+        shared = [f"{one}:{one}:ro" for one in (*_system_folders(), self.folder / "share")]
+        one = {"image": IMAGE, "network_mode": "host", "init": True, "volumes": shared, **more}
+        told = {name: {**one, "command": list(command)} for name, command in services.items()}
+        (folder / "docker-compose.yml").write_text(json.dumps({"version": "3.7", "services": told}))
+        subprocess.run(
+            ["docker-compose", "up", "--detach"], cwd=folder, env=self.environ(), capture_output=True, check=True
+        )
+
+    def environ(self) -> dict[str, str]:
+        """For programs that are to talk to this daemon."""
+        return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}"}
 
     def llamacpp(
         self, model: Path, *options: str, name: str = "llama", threads: int = 1, **sizes: int
@@ -139,7 +168,7 @@ class Docker:
         port = free_port()
         command = [sys.executable, "-P", "-m", "qtop.demo.serve", "--model", str(model), "--port", str(port)]
         command += ["--threads", str(threads), "--parallel", str(sizes.get("parallel", 4))]
-        command += ["--ctx-size", str(sizes.get("context", 8192)), "--log", "-"]
+        command += ["--ctx-size", str(sizes.get("context", 8192)), "--cache-ram", "0", "--log", "-"]
         # The interpreter, its packages, qtop and the model: the least that is needed, wherever they lie.
         shared = [Path(sys.base_prefix), Path(sys.prefix), ROOT / "tui", model.parent]
         outside = [one for one in shared if not one.is_relative_to("/usr")]
@@ -153,9 +182,8 @@ class Docker:
         child, self._child = self._child, None
         if child is None:
             return
-        for container in self._containers:
-            container.remove()
-        self._containers.clear()
+        for left in self("ps", "--all", "--quiet").split():  # also those that a test's subject made
+            self.call("rm", "--force", left)
         child.terminate()
         try:
             child.wait(30)
@@ -229,6 +257,11 @@ class LlamaInDocker:
         """Whether it is ready; CannotStart once it has ended."""
         assert self.container.pid
         return answers(self.port, 2.0)
+
+
+def _system_folders() -> list[Path]:
+    """What of the host's root holds programs and libraries, links left out."""
+    return [Path("/", one) for one in SYSTEM if Path("/", one).is_dir() and not Path("/", one).is_symlink()]
 
 
 def _until(true: Callable[[], bool], message: str, more: Callable[[], str]) -> None:

@@ -78,7 +78,7 @@ def test_named_widened_better_and_put_back(make_llama_server: MakeLlamaServer, t
         assert (status, waits["state"], sick["verdict"]["rule"]) == (1, "firing", "QT201"), waits
         named = " ".join(line["signal"] for line in waits["evidence"])
         expect(all(f"({pid})" in named for pid in hogs), others.share(), named)
-        assert [action["knob"] for action in waits["actions"]] == ["cpu-affinity"]
+        assert [action["knob"] for action in waits["actions"]] == ["cpu-affinity", "neighbours-nice", "neighbours-cpus"]
 
         status, made, said = qtop(tmp_path, server, "apply", "cpu-affinity", "--yes")
         disturbed = others.share()

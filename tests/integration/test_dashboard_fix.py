@@ -21,7 +21,7 @@ from qtop.source.attach import Target
 from qtop.source.live import LiveSource
 from qtop.ui.app import QtopApp
 from qtop.ui.look import choose
-from qtop.ui.screens.dialogs import PreviewDialog
+from qtop.ui.screens.preview import PreviewDialog
 
 CPUS = sorted(os.sched_getaffinity(0))
 SHARED = CPUS[0]

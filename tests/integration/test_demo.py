@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fakes import tiny_gguf
 
 from qtop.demo.model import ModelSpec, ensure_model, model_folder
 from qtop.demo.server import CannotRun, DemoServer, free_port
@@ -228,6 +229,20 @@ def test_the_command_line_names_port_and_threads_for_discovery(llama_server: Dem
     assert words[words.index("--port") + 1] == str(llama_server.port)
     assert words[words.index("--threads") + 1] == "1"
     assert llama_server.url == f"http://127.0.0.1:{llama_server.port}"
+
+
+@pytest.mark.parametrize("words", [(), ("--no-mmap",)])
+def test_a_model_is_mapped_unless_told_otherwise(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A tiny one; memory of the server's own can be moved between NUMA nodes, a mapped file's cannot."""
+    model = tiny_gguf.write(tmp_path / "tiny.gguf", 64)
+    command = [sys.executable, "-P", "-m", "qtop.demo.serve", "--model", str(model), "--port", str(free_port())]
+    with subprocess.Popen([*command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        if not child.stdout.readline():
+            pytest.skip("no llama.cpp server runs here")
+        mapped = str(model) in Path(f"/proc/{child.pid}/maps").read_text()
+        child.kill()
+    assert mapped is (not words)
 
 
 def test_it_listens_on_loopback_only(llama_server: DemoServer) -> None:

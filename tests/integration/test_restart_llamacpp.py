@@ -137,6 +137,19 @@ def test_bare_one_that_is_worse_is_put_back_unasked(make: Callable[..., Llama]) 
     assert undo(Journal()).text == "nothing to undo"
 
 
+def test_a_load_that_goes_with_the_old_server_is_no_improvement(make: Callable[..., Llama]) -> None:
+    """Streams that end with it and do not come back: alone, a test prompt is faster, whatever the change does."""
+    server = make()
+    with streams(server.port, 3, tokens=900, again=False):
+        status, made, said = server.qtop("apply", "ctx-size=5120", "--yes")
+        assert (status, made.get("kept")) == (1, False), said
+        judged = made["judgement"]
+        assert judged["verdict"] == "cannot tell", made
+        assert judged["data"]["ttft"]["change_pct"] < -20
+        assert "others had 3 requests in flight before and 0 after" in judged["text"]
+    assert server.now() == [server.words]
+
+
 @pytest.mark.parametrize("at", [("pidfd_send_signal", 1), ("Popen", 2), ("post", 1)])
 def test_bare_with_qtop_killed_in_between(make: Callable[..., Llama], at: Step) -> None:
     server = make()

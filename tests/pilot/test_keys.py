@@ -23,7 +23,8 @@ from qtop.source.replay import ReplaySource
 from qtop.ui.app import QtopApp
 from qtop.ui.lines import Lines
 from qtop.ui.screens.dashboard import DashboardScreen
-from qtop.ui.screens.dialogs import ChooseDialog, PageDialog, PreviewDialog
+from qtop.ui.screens.dialogs import ChooseDialog, PageDialog
+from qtop.ui.screens.preview import PreviewDialog
 
 NOWHERE = Access("http://127.0.0.1:9")
 """An address at which nothing listens (port 9, discard)."""
@@ -152,10 +153,10 @@ async def test_the_preview_says_what_would_change_and_esc_changes_nothing(
         await pilot.press("1")
         await until(pilot, lambda: isinstance(app.screen, PreviewDialog))
         await pilot.pause(0.1)
+        assert "cpu-affinity" in app.screen.query_one("#preview-head", Lines).text()
         shown = " ".join(app.screen.query_one("#preview", Lines).text().split())
-        assert "cpu-affinity" in shown
-        assert "1 thread: CPUs" in shown or "more in a taller terminal" in shown
-        assert "6 requests, up to 192 tokens" in shown
+        for told in ("1 thread: CPUs", "right none beyond your own", "7 to 25 of up to 32 tokens", "by hand taskset"):
+            assert told in shown
         assert any("Enter apply   Esc leave everything as it is" in line for line in rows(app))
         await pilot.press("escape")
         await pilot.pause()
@@ -184,7 +185,7 @@ async def test_a_number_without_a_finding_says_so() -> None:
     app = make_app(StubSource(Machine(wait=0.8).samples(0, 20)), access=NOWHERE)
     async with running(app) as pilot:
         await until(pilot, lambda: "[1]" in row(app, 2))
-        for key in "23456789":
+        for key in "456789":
             app.say("")
             await pilot.press(key)
             await pilot.pause()

@@ -14,7 +14,8 @@ from textual.pilot import Pilot
 
 from qtop.ui.app import QtopApp
 from qtop.ui.screens.dashboard import DashboardScreen
-from qtop.ui.screens.dialogs import ChooseDialog, PageDialog, PreviewDialog
+from qtop.ui.screens.dialogs import ChooseDialog, PageDialog
+from qtop.ui.screens.preview import PreviewDialog
 from qtop.ui.screens.probe import ProbeScreen
 
 __all__ = ["pinned"]

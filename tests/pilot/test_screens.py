@@ -21,12 +21,22 @@ from qtop.source.replay import ReplaySource
 from qtop.ui.app import QtopApp
 from qtop.ui.screens.base import MainScreen
 from qtop.ui.screens.dashboard import DashboardScreen
-from qtop.ui.screens.dialogs import PageDialog, PreviewDialog
+from qtop.ui.screens.dialogs import PageDialog
 from qtop.ui.screens.listing import ListScreen
+from qtop.ui.screens.preview import PreviewDialog
 
 __all__ = ["pinned"]
 
-SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m", "probe": "p", "findings": "F", "guide": "G"}
+SCREENS = {
+    "gpus": "g",
+    "threads": "t",
+    "server": "v",
+    "plots": "m",
+    "probe": "p",
+    "findings": "F",
+    "tuning": "T",
+    "guide": "G",
+}
 DIALOGS = {*"123456789f", "question_mark", "f1"}
 """Keys that lead to a dialog: a test of its own."""
 BUSY = Node(wait=0.8, allowed="3")
@@ -246,7 +256,7 @@ async def test_what_may_happen_while_a_screen_is_shown(screen: str) -> None:
         ):
             await play(pilot, app, source, machine, second)
             assert verdict in row(app, 2), second
-            await tap(pilot, "T", "down", "down")
+            await tap(pilot, "c", "down", "down")
             await pilot.pause(0.02)
             assert overflows(app) == [], second
             assert name(app) == screen

@@ -232,18 +232,18 @@ async def test_the_terminal_shows_the_screen_through_switches_resizes_and_dialog
             await until(pilot, lambda: "ENGINE WAITS" in row(app, 2))
             step = 20.0
             for keys in (
-                ["T"],
+                ["c"],
                 ["question_mark"],
-                ["T"],
-                ["escape", "T"],
+                ["c"],
+                ["escape", "c"],
                 ["ctrl+p"],
-                ["escape", "T", "T"],
-                ["f", "T"],
+                ["escape", "c", "c"],
+                ["f", "c"],
                 ["escape", "g"],
                 ["down", "pagedown", "t"],
                 ["w", "v"],
                 ["m"],
-                ["down", "left", "T"],
+                ["down", "left", "c"],
             ):
                 await pilot.press(*keys)
                 await settle(pilot)
@@ -268,7 +268,7 @@ async def test_the_terminal_shows_the_screen_through_switches_resizes_and_dialog
         raise failures[0]
 
 
-async def test_t_goes_through_every_theme_and_a_broken_one_is_said(
+async def test_c_goes_through_every_theme_and_a_broken_one_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -281,7 +281,7 @@ async def test_t_goes_through_every_theme_and_a_broken_one_is_said(
         await until(pilot, lambda: "ENGINE WAITS" in row(app, 2))
         seen = []
         for _ in range(7):
-            await pilot.press("T")
+            await pilot.press("c")
             await pilot.pause(0.02)
             seen.append((app.look.scheme.name, row(app, 40).strip()))
         assert [name for name, _ in seen] == ["light", "contrast", "terminal", "mono", "mono", "mine", "dark"]
@@ -297,7 +297,7 @@ async def test_no_color_stays_without_colours() -> None:
     app = app_with(StubSource(BUSY.samples(0, 20)), "light", NO_COLOUR)
     async with running(app) as pilot:
         await until(pilot, lambda: "ENGINE WAITS" in row(app, 2))
-        await pilot.press("T")
+        await pilot.press("c")
         await pilot.pause(0.02)
         assert "NO_COLOR is set" in row(app, 40)
         for screen in SCREENS.values():

@@ -19,7 +19,8 @@ from tests.fakes.crash import Masks, ThreadedProcess, as_nobody, environment, fr
 from qtop.act.change import Plan, Work
 from qtop.act.journal import Journal, Part
 from qtop.act.knobs.cpu_affinity import CpuAffinity
-from qtop.act.transaction import Judgement, Keep, Outcome, Policy, run
+from qtop.act.proof import Judgement
+from qtop.act.transaction import Keep, Outcome, Policy, run
 from qtop.act.undo import undo, undo_all
 from qtop.errors import QtopError, Refused
 from qtop.sample import cpulist
@@ -236,7 +237,7 @@ def test_a_number_given_to_another_process_is_closed_untouched(
     change(server, journal)
     before = masks(server.pid)
     rewrite(journal, edit)
-    assert undo(journal).text == "nothing to put back: the changed processes have ended"
+    assert undo(journal).text == "nothing to put back: what was changed is gone"
     assert masks(server.pid) == before
     assert journal.in_force() == []
 

@@ -46,12 +46,13 @@ PROMISED = {
     "check",
     "actions",
     "apply",
+    "tune",
     "undo",
     "journal",
     "rules",
     "demo",
 }
-NEEDS_SERVER = ("probe", "check", "actions", "apply cpu-affinity", "doctor", "snapshot", "record -o x.qtop")
+NEEDS_SERVER = ("probe", "check", "actions", "apply cpu-affinity", "tune", "doctor", "snapshot", "record -o x.qtop")
 NOBODY_THERE = "127.0.0.1:1"
 
 
@@ -309,6 +310,18 @@ def test_an_empty_journal(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "qtop has changed nothing\n"
     assert main(["journal", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "journal": []}
+
+
+def test_a_change_that_there_is_not_and_knobs_that_there_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["journal", "nonesuch"], "no change is called nonesuch. `qtop journal` lists them."),
+        (["tune", "--only", "fan-speed"], "no knob is called 'fan-speed'."),
+        (["tune", "--only", "swappiness,fan-speed"], "no knob is called 'fan-speed'."),
+    ):
+        assert main(words) == EXIT_USAGE
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert told in err
 
 
 def test_config_names_its_file(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:

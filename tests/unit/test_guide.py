@@ -416,11 +416,11 @@ def test_flags_that_were_given(h100: Frame) -> None:
 
 
 def test_numa(h100: Frame) -> None:
-    two = host_with(h100, nodes=2, numa_balancing=1, migrations_s=101.0)
+    two = host_with(h100, nodes=2, numa_balancing=1, migrations_mean_s=501.0)
     assert check("G24", two).state is State.HOLDS
     assert check("G24", host_with(two, numa_balancing=0)).state is State.DOES_NOT_HOLD
     assert check("G24b", two).action is None
-    assert check("G24b", host_with(two, migrations_s=100.0)).action == ""
+    assert check("G24b", host_with(two, migrations_mean_s=500.0)).action == ""
     assert check("G24c", gpu_with(two, numa_node=0)).state is State.HOLDS
     other = check("G24c", sched_with(gpu_with(two, numa_node=1), nodes=(0,)))
     assert other.state is State.DOES_NOT_HOLD and other.action is None

@@ -235,6 +235,24 @@ def test_soft_interrupts_swapping_and_balancing() -> None:
     assert view.mhz == ClockView(2500.0, 1000.0, 4000.0)
 
 
+def test_pages_move_in_bursts_and_are_told_over_twenty_seconds() -> None:
+    """3 000 pages in one second: for twenty seconds 150 a second, whatever each of them brought."""
+    deriver, told = Deriver(), []
+    for second in range(1, 52):
+        reading = host(float(second), (0, 0), pages=3000 if second >= 22 else 0)
+        frame = deriver.push(Sample(t=float(second), host=reading))
+        assert isinstance(frame.host, HostView)
+        told.append(frame.host.migrations_mean_s)
+    assert isinstance(told[0], Absent)
+    assert told[1:21] == [0.0] * 20
+    assert told[21:41] == [150.0] * 20
+    assert told[41:] == [0.0] * 10
+    gone = deriver.push(Sample(t=52.0, host=Absent(Why.FAILED, "x")))
+    assert isinstance(gone.host, Absent)
+    again = deriver.push(Sample(t=53.0, host=host(53.0, (0, 0), pages=9000)))
+    assert isinstance(again.host, HostView) and isinstance(again.host.migrations_mean_s, Absent)
+
+
 def test_an_old_recording_has_none_of_it_and_says_so() -> None:
     bare = HostSample(at=1.0, cpus={"all": CpuTimes(1, 0, 0, 1, 0, 0, 0, 0)})
     view = host_view(bare, msgspec.structs.replace(bare, at=2.0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
-from qtop.probe.compare import compare
+from qtop.probe.compare import compare, compare_in_turn
 from qtop.probe.timing import ProbeResult, Stamps, Usage, measure
 
 
@@ -53,6 +54,32 @@ def test_one_outlier_among_many_does_not_hide_a_change() -> None:
     before = [100.0 + i % 3 for i in range(20)]
     after = [80.0 + i % 3 for i in range(19)] + [900.0]
     assert compare(side(before), side(after)).ttft.verdict == "better"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ((3872.0, 4.9), (1951.0, 7.1), "better"),  # more run at once, none waits: measured on an H200
+        ((100.0, 4.9), (80.0, 49.0), "worse"),
+        ((100.0, 20.0), (150.0, 10.0), "better"),
+        ((110.0, 10.0), (55.0, 15.0), "cannot tell"),  # it trades one for the other
+    ],
+)
+def test_where_one_is_worse_and_the_other_better_the_whole_request_decides(
+    before: tuple[float, float], after: tuple[float, float], verdict: str
+) -> None:
+    old, new = (side([ttft + i for i in range(8)], gap) for ttft, gap in (before, after))
+    told = compare(old, new)
+    assert {told.ttft.verdict, told.itl.verdict} == {"better", "worse"}
+    assert told.verdict == verdict
+    assert told.whole is not None
+    assert "E2E" in told.text
+
+
+def test_a_band_wider_than_the_figure_is_said_in_words() -> None:
+    told = compare(side([10, 20, 30, 40, 9000, 11, 12]), side([10] * 7))
+    assert told.ttft.verdict == "within noise"
+    assert "noise larger than the figure itself" in told.text
 
 
 def test_too_few_good_requests_cannot_tell() -> None:
@@ -104,3 +131,91 @@ def test_no_change_is_seldom_called_one(n: int, at_most: float) -> None:
 
     called = sum(compare(draw(), draw()).ttft.verdict != "within noise" for _ in range(400))
     assert called <= at_most * 400
+
+
+# In turn
+
+
+def blocks(*ttfts: float, n: int = 6) -> list[list[ProbeResult]]:
+    return [side([ttft * (1 + 0.01 * (i % 3)) for i in range(n)]) for ttft in ttfts]
+
+
+def test_a_machine_that_drifts_is_no_effect_in_turn_and_one_without() -> None:
+    before, after = blocks(100, 120, 140), blocks(110, 130, 150)
+    assert compare(before[0], after[0]).verdict == "worse"
+    assert compare_in_turn(before, after).verdict == "within noise"
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("factor", [0.2, 0.7, 1.5, 5.0])
+def test_a_single_step_is_no_effect_whenever_it_comes(at: int, factor: float) -> None:
+    course = [100.0 * (factor if place >= at else 1.0) for place in range(6)]
+    for rounds in (2, 3):
+        told = compare_in_turn(blocks(*course[: 2 * rounds : 2]), blocks(*course[1 : 2 * rounds : 2]))
+        assert told.verdict == "within noise", (rounds, told.text)
+
+
+def test_what_comes_and_goes_with_the_change_is_an_effect() -> None:
+    told = compare_in_turn(blocks(100, 104, 98), blocks(80, 82, 79))
+    assert told.verdict == "better"
+    assert told.ttft.change_pct == pytest.approx(-20, abs=1)
+    assert compare_in_turn(blocks(100, 104, 98), blocks(125, 120, 122)).verdict == "worse"
+
+
+def test_a_large_effect_is_seen_through_large_noise() -> None:
+    """A server that shares a CPU with others: blocks twice as slow as others, and a change of 80 %."""
+    assert compare_in_turn(blocks(1500, 2300, 3100), blocks(400, 500, 620)).verdict == "better"
+    assert compare_in_turn(blocks(400, 500, 620), blocks(1500, 2300, 3100)).verdict == "worse"
+
+
+def test_the_halves_of_a_block_tell_of_a_drift() -> None:
+    before, after = [100.0, 100, 101, 119, 120, 121], [120.0, 121, 120, 139, 140, 141]
+    assert compare(side(before * 2), side(after * 2)).ttft.verdict == "worse"
+    slow = compare(side(sorted(before * 3)), side(sorted(after * 3)), halves=True)
+    assert slow.ttft.band_pct is not None
+    assert slow.ttft.band_pct >= 18
+
+
+def machine(rng: random.Random, kind: str) -> list[float]:
+    """How slow a machine is in each of six blocks, by itself."""
+    if kind == "still":
+        return [1.0] * 6
+    if kind == "drifts":
+        return [1 + 0.05 * place for place in range(6)]
+    if kind == "neighbour":
+        slow, course = rng.random() < 0.5, []
+        for _ in range(6):
+            slow = slow != (rng.random() < 0.4)
+            course.append(1.5 if slow else 1.0)
+        return course
+    level, course = rng.gauss(0, 0.1), []
+    for _ in range(6):
+        level = 0.5 * level + 0.0866 * rng.gauss(0, 1)
+        course.append(math.exp(level))
+    return course
+
+
+def verdict(rng: random.Random, kind: str, effect: float) -> str:
+    """As a change is measured: up to three rounds, the next only where there is a difference so far."""
+    course = machine(rng, kind)
+    sides: tuple[list[list[ProbeResult]], list[list[ProbeResult]]] = ([], [])
+    told = "within noise"
+    for place, slow in enumerate(course):
+        factor = slow * (effect if place % 2 else 1.0)
+        sides[place % 2].append(
+            side([100 * factor * math.exp(rng.gauss(0, 0.05)) for _ in range(6)], 20 * factor, 0.03)
+        )
+        if place:
+            told = compare_in_turn(*sides).verdict
+            if told == "within noise":
+                break
+    return told
+
+
+@pytest.mark.parametrize("kind", ["still", "drifts", "neighbour", "wanders"])
+def test_simulated_no_effect_is_seldom_called_one_and_an_effect_is_seen(kind: str) -> None:
+    rng = random.Random(11)
+    called = sum(verdict(rng, kind, 1.0) != "within noise" for _ in range(200))
+    assert called <= 0.05 * 200
+    seen = sum(verdict(rng, kind, 0.8 if kind == "still" else 0.4) == "better" for _ in range(60))
+    assert seen >= 0.9 * 60

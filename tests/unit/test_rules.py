@@ -153,5 +153,5 @@ def test_a_fix_recorded_on_a_real_h100_is_seen_to_help_and_its_undo_to_hurt() ->
     assert 30 < turns[2][1] < turns[3][1] < 60
     assert "python3 ×4" in result.verdict.headline
     found = next(one for one in result.findings if one.rule == "QT201")
-    assert [one.knob for one in found.remedies] == ["cpu-affinity"]
+    assert [one.knob for one in found.remedies] == ["cpu-affinity", "neighbours-nice", "neighbours-cpus"]
     assert found.record.times == 2

@@ -73,7 +73,7 @@ def host(**changes: Any) -> HostView:
         swap_in_s=0.0,
         swap_out_s=0.0,
         major_faults_s=0.0,
-        migrations_s=0.0,
+        migrations_mean_s=0.0,
         numa_balancing=0,
         psi_memory_full=0.0,
     )
@@ -261,6 +261,14 @@ def test_bound_to_the_gpus_node_by_intent_is_no_finding() -> None:
     assert value("QT204", sched=sched(thread(allowed="8-15"))) > 0.0
 
 
+def test_a_mask_read_before_the_cpuset_was_changed_tells_nothing() -> None:
+    """Masks are read every five seconds, cpusets every second: docker update --cpuset-cpus lies between them."""
+    assert value("QT204", sched=sched(thread(allowed="8-15", wait=0.3), cpuset="0-7")) == 0.0
+    answer = BY_ID["QT201"].look(frame(sched=sched(thread(allowed="8-15", wait=0.3), cpuset="0-7")))
+    assert isinstance(answer, Observed)
+    assert not answer.told.remedies
+
+
 def test_a_quota_is_no_shortage_of_cpus() -> None:
     throttled = sched(thread(allowed="3", wait=0.8, throttled=0.8))
     assert play("QT204", (20, {"sched": throttled}))[0].severity is Severity.INFO
@@ -314,6 +322,18 @@ def test_the_knob_is_offered_only_where_a_mask_keeps_it_away() -> None:
     assert isinstance(free, Observed)
     assert isinstance(kept, Observed)
     assert (len(free.told.remedies), len(kept.told.remedies)) == (0, 1)
+    assert "taskset" in kept.told.reason
+
+
+def test_a_cpuset_far_from_the_gpu_is_what_to_change() -> None:
+    """There taskset fails, and the knob as well."""
+    views = two_nodes(9, allowed="8-15")
+    views["sched"] = replace(views["sched"], cpuset="8-15")
+    fixed = BY_ID["QT205"].look(frame(**views))
+    assert isinstance(fixed, Observed)
+    assert not fixed.told.remedies
+    assert "--cpuset-cpus" in fixed.told.reason
+    assert "taskset" not in fixed.told.reason
 
 
 # QT206
@@ -495,16 +515,25 @@ def test_no_cpufreq_is_nobodys_fault() -> None:
 
 def test_pages_that_move() -> None:
     moving = {"nodes": 2, "numa_balancing": 1}
-    assert play("QT604", (31, {"host": host(**moving, migrations_s=99.0)}))[0].state is State.CLEAR
-    found = play(
-        "QT604", (20, {"host": host(**moving, migrations_s=101.0)}), (11, {"host": host(**moving, migrations_s=101.0)})
-    )
+    assert play("QT604", (61, {"host": host(**moving, migrations_mean_s=499.0)}))[0].state is State.CLEAR
+    much = {"host": host(**moving, migrations_mean_s=501.0)}
+    found = play("QT604", (35, much), (11, much))
     assert [one.state for one in found] == [State.CANNOT_TELL, State.FIRING]
-    assert value("QT604", host=host(nodes=2, migrations_s=500.0)) == 0.0  # switched off
-    no_matter("QT604", host=host(numa_balancing=1, migrations_s=500.0))
+    assert value("QT604", host=host(nodes=2, migrations_mean_s=900.0)) == 0.0  # switched off
+    no_matter("QT604", host=host(numa_balancing=1, migrations_mean_s=900.0))
     cannot("QT604", host=host(nodes=NOT_RECORDED))
     cannot("QT604", host=host(nodes=2, numa_balancing=ABSENT))
-    cannot("QT604", host=host(nodes=2, numa_balancing=1, migrations_s=ABSENT))
+    cannot("QT604", host=host(nodes=2, numa_balancing=1, migrations_mean_s=ABSENT))
+
+
+def test_pages_that_follow_a_process_once() -> None:
+    """The mean of a burst lasts as long as its window and what it took; bursts that come again do not end."""
+    moving = {"nodes": 2, "numa_balancing": 1}
+    rests, moved = host(**moving, migrations_mean_s=0.0), host(**moving, migrations_mean_s=1000.0)
+    once = play("QT604", (30, {"host": rests}), (30, {"host": moved}), (30, {"host": rests}))
+    assert [one.state for one in once[1:]] == [State.CLEAR, State.CLEAR]
+    again = play("QT604", (30, {"host": rests}), *[(24, {"host": moved}), (6, {"host": rests})] * 2)
+    assert again[-1].state is State.FIRING
 
 
 def modules(**changes: Any) -> dict[str, Any]:

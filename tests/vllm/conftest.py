@@ -22,7 +22,9 @@ def vllm_environment() -> Path:
 @pytest.fixture(scope="session")
 def vllm(vllm_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealVllm]:
     """The server. The last test kills it."""
-    server = RealVllm(vllm_environment, tmp_path_factory.mktemp("vllm"))
+    words = ("--enable-lora", "--max-lora-rank", "8", "--enable-prefix-caching")
+    live = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    server = RealVllm(vllm_environment, tmp_path_factory.mktemp("vllm"), words, live)
     try:
         server.await_answer()
         yield server

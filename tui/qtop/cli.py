@@ -216,11 +216,20 @@ def build_parser() -> argparse.ArgumentParser:
     keep.add_argument("--keep-always", action="store_true", help="keep it even if something gets worse")
     one.add_argument("--persist", action="store_true", help="make it last beyond the next start of the host")
     one.add_argument("--json", action="store_true", help="print one JSON document")
+    one = verb("tune", "try what the findings propose, one by one: measured, kept if better, reported")
+    one.add_argument(
+        "--only", action="append", metavar="KNOB,…", help="these instead, in this order; KNOB=VALUE sets the value"
+    )
+    one.add_argument("--all", action="store_true", help="all that is possible now")
+    one.add_argument("--dry-run", action="store_true", help="show what would be tried and stop")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("undo", "put the latest change back, also one that a killed qtop began")
     one.add_argument("change", nargs="?", metavar="ID", help="this one instead (see `qtop journal`)")
     one.add_argument("--all", action="store_true", help="all of them, the latest first")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("journal", "what qtop changed, and what became of it")
+    one.add_argument("change", nargs="?", metavar="ID", help="each value of this one: before, as written, now")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = verb("rules", "the rules, or the page of one")
     one.add_argument("rule", nargs="?", metavar="ID")
@@ -333,6 +342,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.serve import serve
 
         return serve(args, settings)
+    if verb == "tune":
+        from qtop.verbs.tune import tune_verb
+
+        return tune_verb(args, settings)
     if verb == "demo":
         from qtop.verbs.demo import demo
 

@@ -82,12 +82,16 @@ class Session:
     @property
     def actor(self) -> Actor | None:
         """Who changes things, made when first asked for; None where nothing may be changed."""
-        if not self.may_act:
+        access = self._access
+        if not self.may_act or access is None:
             return None
         from qtop.act.actor import Actor
 
         with self._making:
             if self._actor is None:
+                from qtop.act import reach
+
+                reach.through(access)
                 self._actor = Actor(lambda: self.latest.frame if self.latest else None, self.probe_request)
             return self._actor
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from qtop.act.change import Knob, Plan
 from qtop.act.hands import Hands
+from qtop.act.journal import Change, Journal
 from qtop.act.knobs import OFFERED, knob
 from qtop.act.knobs.lasting import LASTING, plan_lasting
-from qtop.act.meter import REQUESTS, TOKENS, WARMUP, ProbeMeter
+from qtop.act.meter import MOST, REQUESTS, TOKENS, WARMUP, Block, ProbeMeter
+from qtop.act.proof import Judgement
+from qtop.act.survey import Offer, survey
 from qtop.act.transaction import Ask, Outcome, Policy, Say, run
 from qtop.act.undo import Undone, undo
-from qtop.errors import QtopError, Refused
+from qtop.diagnose.engine import Finding
+from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.prompts import ENGLISH
 from qtop.probe.runner import plan_text
-from qtop.sample import ServerInfo
+from qtop.sample import Absent, ServerInfo, Why
 
+CHECKED = "a difference is checked by going to and fro"
+PATIENCE_S = 4.0
+"""For the threads of a server to be read."""
+LOOK_S = 0.2
 Wish = tuple[str, str | None]
 """A knob's name, and the value wanted; None: what it proposes."""
 MakeRequest = Callable[[str, int, int, int], ProbeRequest]
@@ -47,7 +56,7 @@ class Actor:
 
     def plan(self, name: str, value: str | None = None) -> Plan:
         """What a change would do, without doing it."""
-        return knob(name).plan(self.now(), value)
+        return self._planned(knob(name), value)
 
     def plans(self, wishes: Sequence[Wish], persist: bool = False) -> list[Plan]:
         """What a change of several parts would do, in order; with ``persist``, also what makes each last.
@@ -66,10 +75,18 @@ class Actor:
         return asks
 
     def _planned(self, target: Knob, value: str | None) -> Plan:
-        return target.plan(self.now(), value)
+        """The plan; a busy host takes a moment for two readings of the threads, and misses one now and then."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return target.plan(self.now(), value)
+            except Unreachable:
+                if not _to_come(self.now()) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(LOOK_S)
 
     def _lasting(self, target: Knob, value: str | None) -> Plan:
-        plan = target.plan(self.now(), value)
+        plan = self._planned(target, value)
         file = target.lasting(plan)
         if file is None:
             raise Refused(f"{target.id} cannot be made to last by a file", "Leave out --persist.")
@@ -78,6 +95,11 @@ class Actor:
     def knobs(self) -> tuple[Knob, ...]:
         """Those that a user may turn."""
         return OFFERED
+
+    def survey(self, findings: Sequence[Finding]) -> tuple[Offer, ...]:
+        """Every knob as it stands now; flags of other servers than this one are left out."""
+        frame = self.now()
+        return survey([one for one in self.knobs() if one.fits(frame)], self.plan, findings)
 
     def cost(self) -> tuple[str, str | None]:
         """What measuring the change will send, before and after, and a warning when the server is saturated."""
@@ -88,8 +110,9 @@ class Actor:
             running, waiting = _int(frame.engine.running), _int(frame.engine.waiting)
         if isinstance(frame.server, ServerInfo):
             cap = _int(cap_of(frame))
-        text, warning = plan_text(request, running, waiting, cap)
-        return f"measured with test prompts before and after: each time {text}", warning
+        _, warning = plan_text(request, running, waiting, cap)
+        sent = f"{WARMUP + REQUESTS} to {WARMUP + MOST} of up to {TOKENS} tokens"
+        return f"measured with test prompts, {sent}, without the change and with it; {CHECKED}", warning
 
     def _measuring(self) -> ProbeRequest:
         return self._request(ENGLISH, TOKENS, REQUESTS, WARMUP)
@@ -110,12 +133,36 @@ class Actor:
         try:
             self._cancelled.clear()
             first = self._measuring() if measure else None
-            self._meter = ProbeMeter(lambda: self._measuring_as(first), on_event) if first is not None else None
+            self._meter = (
+                ProbeMeter(lambda: self._measuring_as(first), self.now, on_event) if first is not None else None
+            )
             policy = replace(policy or Policy(), cancelled=self._cancelled.is_set)
             return run(self._asks(wishes, persist), self._meter, say, policy, hands=hands)
         finally:
             self._meter = None
             self._busy.release()
+
+    def measure(self, on_event: Callable[[ProbeEvent], None] | None = None) -> Block:
+        """Measure the server as it is; blocks. Refused while a change is under way, and where no request succeeds."""
+        if not self._busy.acquire(blocking=False):
+            raise Refused("a change is under way", "Wait for it to end.")
+        try:
+            self._cancelled.clear()
+            meter = self._meter = ProbeMeter(self._measuring, self.now, on_event)
+            return meter.before()
+        finally:
+            self._meter = None
+            self._busy.release()
+
+    @staticmethod
+    def compared(before: Block, after: Block) -> Judgement:
+        """What two measurements with nothing but changes between them say."""
+        return ProbeMeter.compared([before], [after])
+
+    @property
+    def cancelling(self) -> bool:
+        """What ran last was cancelled."""
+        return self._cancelled.is_set()
 
     def _measuring_as(self, first: ProbeRequest) -> ProbeRequest:
         """The test prompts for the server as it is now; as it was where it is not seen at the moment."""
@@ -138,11 +185,25 @@ class Actor:
         if self._busy.acquire(timeout=timeout):
             self._busy.release()
 
-    def undo(self, hands: Hands | None = None, say: Say | None = None) -> Undone:
-        """Put the latest change back."""
+    def undo(self, hands: Hands | None = None, say: Say | None = None, txn: str | None = None) -> Undone:
+        """Put the latest change back, or the one named."""
         if self.busy:
             raise Refused("a change is under way", "Wait for it to end.")
-        return undo(hands=hands, say=say)
+        return undo(txn=txn, hands=hands, say=say)
+
+    def changes(self) -> list[Change]:
+        """All that the journal tells of, the oldest first."""
+        return Journal().changes()
+
+    def in_force(self) -> list[Change]:
+        """Changes that undo would find, the latest first."""
+        return Journal().in_force()
+
+
+def _to_come(frame: Frame) -> bool:
+    """The server is there, and its threads will be read with one of the next samples."""
+    waits = isinstance(frame.sched, Absent) and frame.sched.why in (Why.NOT_YET, Why.STALE)
+    return waits and isinstance(frame.server, ServerInfo)
 
 
 def _int(reading: object) -> int | None:

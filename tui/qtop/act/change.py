@@ -59,6 +59,8 @@ class Plan:
     keep: str = ""
     """What has to be shown for it to stay where it is wanted for more than speed: "unless worse" or "always" (nothing
     can put it back); "": whoever asks for the change decides."""
+    repeats: bool = True
+    """It can be put back for a moment and made again without harm, to see whether it was the change that helped."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -85,6 +87,16 @@ class Drift:
         return f"{self.what}: before qtop {self.old}, qtop wrote {self.written}, now {self.now}"
 
 
+@dataclass(frozen=True)
+class Value:
+    """One target: its value before qtop, the one qtop wrote, and the one it holds now; None: it no longer exists."""
+
+    what: str
+    old: str
+    new: str
+    now: str | None
+
+
 @dataclass
 class Reading:
     """What a record's targets read now."""
@@ -97,6 +109,8 @@ class Reading:
     gone: int = 0
     """Targets that no longer exist."""
     drifted: list[Drift] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list, compare=False)
+    """Each target, for a person to read: no secret may stand in one."""
     elsewhere: str = ""
     """Why the targets cannot be seen from here although they may exist, one clause; else ""."""
 
@@ -108,6 +122,7 @@ class Reading:
     def put(self, what: str, old: str, new: str, now: str | None) -> None:
         """Count one target; None: it no longer exists."""
         self.targets += 1
+        self.values.append(Value(what, old, new, now))
         if now is None:
             self.gone += 1
         elif now == new:
@@ -127,6 +142,8 @@ class Knob:
     """The right it takes, in words."""
     example: ClassVar[str] = ""
     """A value as a user would write it."""
+    by_neighbours: ClassVar[bool] = False
+    """What it proposes depends on who else is on the server's CPUs, which takes some readings to see."""
 
     def plan(self, frame: Frame, value: str | None) -> Plan:
         """What a change to ``value`` (None: what qtop proposes) would do.
@@ -166,3 +183,10 @@ class Knob:
     def lasting(self, plan: Plan) -> tuple[str, str] | None:
         """A file, and its text, that would make ``plan`` outlast a restart of the host; None where there is none."""
         return None
+
+    def permanent(self, plan: Plan) -> str:
+        """What a person writes or types to make ``plan`` permanent; "" where nothing does."""
+        file = self.lasting(plan)
+        if file is not None:
+            return f"# {file[0]}\n{file[1].rstrip()}"
+        return plan.command if plan.restart else ""

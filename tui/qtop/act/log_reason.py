@@ -86,5 +86,5 @@ def _bare(line: str) -> str:
 
 
 def _told(text: str) -> str:
-    text = " ".join(mask_text(text).split())
+    text = " ".join(mask_text(text).split()).lstrip(": ")
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

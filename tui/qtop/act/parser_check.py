@@ -17,17 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qtop.act.launchers.engine_api import Engine
 from qtop.act.launchers.launcher import Launch
 from qtop.act.log_reason import reason
 from qtop.act.words import Edit, words_begin
 from qtop.collect.config_in_force.config_file import named
 from qtop.collect.discover.servers import program, recognise
 from qtop.errors import Refused
+from qtop.units import size
 
 LIMIT_S = 120.0
 """Importing vLLM takes 5 to 40 s."""
 SAID = "QTOP-PARSER:"
 CHECKER = Path(__file__).with_name("vllm_parser.py")
+INPUT = "import io, sys; sys.stdin = io.StringIO(sys.argv[1]); exec(sys.argv[2])"
+MEMORY, MEMORY_HELP = 3 << 30, 256 << 20
+"""Bytes that a vLLM's parser takes at most, and another server's --help."""
 NOTHING = "Nothing was stopped."
 
 _done: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
@@ -38,7 +43,9 @@ def check_words(
     engine: str, launch: Launch, argv: Sequence[str], edits: Sequence[Edit], file: dict[str, Any] | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what was checked, what could not be), a line each. Errors: Refused with the parser's own reason."""
-    key = json.dumps([engine, argv, file and file["new"], launch.get("environ"), launch.get("cwd")])
+    key = json.dumps(
+        [engine, argv, file and file["new"], launch.get("environ"), launch.get("cwd"), launch.get("container")]
+    )
     if key not in _done:
         _done[key] = _checked(engine, launch, list(argv), edits, file)
     return _done[key]
@@ -48,9 +55,7 @@ def _checked(
     engine: str, launch: Launch, argv: list[str], edits: Sequence[Edit], file: dict[str, Any] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     how = program(argv)[0]
-    if launch.get("container"):
-        return (), ("the new words could not be checked: its parser is inside the container",)
-    if "environ" not in launch or "cwd" not in launch:
+    if "container" not in launch and ("environ" not in launch or "cwd" not in launch):
         return (), ("the new words could not be checked: its environment is not known",)
     if recognise(argv) is None or how == "code":
         return (), ("the new words could not be checked: how its program reads them is not known",)
@@ -60,7 +65,9 @@ def _checked(
 
 
 def executable(launch: Launch, word: str) -> str:
-    """The program that a first word means there; "" where there is none."""
+    """The program that a first word means there; "" where there is none. In a container, it tells when it is run."""
+    if "container" in launch:
+        return word
     cwd, path = str(launch.get("cwd", "/")), environment(launch).get("PATH", os.defpath)
     if "/" in word:
         found = os.path.join(cwd, word)  # noqa: PTH118 - not normalised: a venv's python is known by its link
@@ -78,6 +85,8 @@ def _run(
     launch: Launch, command: list[str], stdin: str = "", extra: dict[str, str] | None = None
 ) -> tuple[int, str, str] | str:
     """(exit status, stdout, stderr), or why it could not be run."""
+    if "container" in launch:
+        return _run_inside(launch, command, stdin, extra or {})
     owner: dict[str, Any] = {}
     if os.geteuid() == 0 and launch.get("uid"):
         owner = {"user": launch["uid"], "group": launch["gid"], "extra_groups": launch.get("groups", [])}
@@ -98,6 +107,23 @@ def _run(
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return f"its parser cannot be run: {getattr(error, 'strerror', None) or type(error).__name__}"
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+def _run_inside(launch: Launch, command: list[str], stdin: str, extra: dict[str, str]) -> tuple[int, str, str] | str:
+    """As ``_run``, in the server's own container. Not where that could take the memory that the server needs."""
+    engine, container = Engine(launch["socket"]), str(launch["container"])
+    need = MEMORY if stdin else MEMORY_HELP
+    if stdin:  # only output comes over a plain HTTP connection
+        command = [command[0], "-c", INPUT, stdin, command[2]]
+    try:
+        room = engine.memory_left(container)
+        if room is not None and room < need:
+            return f"the container has {size(room)} of memory left, and its parser may take {size(need)}"
+        environ = [f"{name}={value}" for name, value in extra.items()]
+        status, said = engine.execute(container, {"Cmd": command, "Env": environ}, LIMIT_S)
+    except Refused as error:
+        return f"its parser cannot be run in the container: {error.message}"
+    return f"{command[0]} cannot be run in the container" if status in (126, 127) else (status, said, said)
 
 
 def _vllm(launch: Launch, argv: list[str], file: dict[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,9 +36,13 @@ def await_ready(record: Record, launcher: Launcher, work: Work) -> None:
     limit = LIMITS_S.get(engine, LIMIT_S)
     name = NAMES.get(engine, "the server")
     client = _client(url, record["launch"]) if url else None
+    main: int | None = None
     try:
         while True:
-            if launcher.running(record["launch"]) is None:
+            pid = launcher.pid(record["launch"])
+            main = main or pid
+            # Another process than at first: it ended, and who looks after it started it once more.
+            if launcher.running(record["launch"]) is None or (pid is not None and pid != main):
                 raise Refused(f"{name} did not start: {_why(launcher, record['launch'])}")
             if client is None or (_healthy(client) and _first_token(client)):
                 return

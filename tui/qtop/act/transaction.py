@@ -1,4 +1,4 @@
-"""A change as a transaction: measure, journal, apply, read back, measure again, keep or put back.
+"""A change as a transaction: measure, journal, apply, read back, measure again (``proof``), keep or put back.
 
 It has one part or several, each of one knob, applied in order and put back in reverse. kill -9 at any point leaves a
 journal that ``undo`` can finish: the old values are on disk before the first is changed. Any error, Ctrl-C or SIGTERM
@@ -9,30 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from qtop.act.change import Knob, Plan, Reading, Work
 from qtop.act.hands import Hands, using
 from qtop.act.journal import Change, Journal, Part, age_text
 from qtop.act.knobs import KNOBS
+from qtop.act.proof import Judgement, Meter, judged
 from qtop.act.signals import OneInterrupt
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError, Refused
 
 Say = Callable[[str, str], None]
-"""(step, text): progress for a person. Steps: measure, journal, apply, verify, settle, keep, revert."""
+"""(step, text): progress for a person. Steps: measure, journal, apply, check, keep, revert."""
 Ask = tuple[Knob, Callable[[], Plan]]
 """A knob, and its plan from values read at the time of the call."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What two measurements say: "improved", "no effect", "worse" or "cannot tell", in one line and as JSON."""
-
-    verdict: str
-    text: str
-    data: dict[str, Any] = field(default_factory=dict)
 
 
 class Keep(Enum):
@@ -47,22 +39,6 @@ class Keep(Enum):
         if self is Keep.ALWAYS or judgement.verdict == "improved":
             return True
         return self is Keep.UNLESS_WORSE and judgement.verdict != "worse"
-
-
-class Meter(Protocol):
-    """Measures the server before and after; what it measures is its own affair."""
-
-    def before(self) -> Any:
-        """Measure now."""
-        ...
-
-    def after(self, settle_s: float) -> Any:
-        """Let the change settle, then measure."""
-        ...
-
-    def judge(self, before: Any, after: Any) -> Judgement:
-        """Compare."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -129,21 +105,41 @@ class _Running:
             _verify(knob, plan)
         self.write("verified")
 
+    @property
+    def settle_s(self) -> float:
+        return max(plan.settle_s for _, plan in self.plans)
+
+    @property
+    def anew(self) -> bool:
+        return any(plan.restart for _, plan in self.plans)
+
+    @property
+    def repeats(self) -> bool:
+        return not self.anew and all(plan.repeats and not plan.keep for _, plan in self.plans)
+
+    def take_back(self) -> None:
+        """Restore for a moment: the transaction goes on, and the journal stays open."""
+        self._restore("check")
+        self.write("taken back")
+
     def put_back(self, why: str) -> None:
         """Restore, the last part first, and write that down. Refused when a value of qtop's still stands: the journal
         stays open for undo."""
         self._say("revert", "putting the old values back")
+        self._restore("revert")
+        self.write("reverted", why=why)
+
+    def _restore(self, step: str) -> None:
         failed: QtopError | None = None
         for number in reversed(range(len(self.plans))):
             knob, plan = self.plans[number]
             try:
-                self._hands.restore(knob, plan.record, plan.root, self._work(number, "revert", lambda: False))
+                self._hands.restore(knob, plan.record, plan.root, self._work(number, step, lambda: False))
             except QtopError as error:
                 failed = failed or error
         if left := self.left():
             told = f": {failed.message}" if failed else ""
             raise Refused(f"{left} value{'s' if left != 1 else ''} could not be put back{told}", "Run `qtop undo`.")
-        self.write("reverted", why=why)
 
     def left(self) -> int:
         """Targets that hold qtop's value."""
@@ -187,13 +183,14 @@ def run(
         running = _Running(plans, journal, making, tell, policy)
         try:
             running.apply()
-            judgement = None
+            judgement, stands = None, True
             if meter is not None:
-                tell("measure", "measuring after")
-                judgement = meter.judge(before, meter.after(max(plan.settle_s for _, plan in plans)))
+                judgement, stands = judged(meter, before, running, tell)
                 running.write("measured", verdict=judgement.verdict, text=judgement.text, data=judgement.data)
             kept = judgement is None or _by_plans(plans, policy).decides(judgement)
             if kept:
+                if not stands:
+                    running.apply()
                 running.write("kept")
                 if not any(knob.read(plan.record).targets for knob, plan in plans):
                     running.write("gone")  # nothing of it can be put back: undo is not to find it
@@ -262,6 +259,7 @@ def standing(change: Change) -> Reading:
         whole.old += one.old
         whole.gone += one.gone
         whole.drifted += one.drifted
+        whole.values += one.values
         whole.elsewhere = whole.elsewhere or one.elsewhere
     return whole
 

@@ -59,7 +59,7 @@ def undo(
     if txn is not None and not ended:
         raise QtopError(f"no change {txn} is in force", "`qtop journal` lists them.")
     if ended:
-        return Undone("", "", 0, ended, "nothing to put back: the changed processes have ended")
+        return Undone("", "", 0, ended, "nothing to put back: what was changed is gone")
     return Undone("", "", 0, 0, "nothing to undo")
 
 

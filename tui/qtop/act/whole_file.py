@@ -14,7 +14,8 @@ def spare_of(path: Path) -> Path:
 
 
 def replace_whole(path: Path, text: str, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Give ``path`` this text, these permissions, and this user and group; OSError where that cannot be."""
+    """Give ``path`` this text (bytes that are no UTF-8 as surrogates), these permissions, and this user and group;
+    OSError where that cannot be."""
     spare = spare_of(path)
     fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -22,7 +23,7 @@ def replace_whole(path: Path, text: str, mode: int, owner: tuple[int, int] | Non
             os.fchmod(fd, mode)
             if owner is not None:
                 os.fchown(fd, *owner)
-            data = text.encode()
+            data = text.encode(errors="surrogateescape")
             while data:
                 data = data[os.write(fd, data) :]
             os.fsync(fd)

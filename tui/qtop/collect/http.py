@@ -6,12 +6,9 @@ The server may be sick, foreign or hostile: an answer is read up to a size and a
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -23,6 +20,7 @@ import msgspec
 from qtop import __version__
 from qtop.clock import mono
 from qtop.collect.address import is_local, normalise_url, quoted
+from qtop.collect.http_failures import TooLarge, failure
 from qtop.errors import QtopError
 from qtop.sample import Absent, Why
 
@@ -36,9 +34,6 @@ REFUSAL_LIMIT = 64 * 1024
 """Bytes read of an answer that is not 200."""
 
 T = TypeVar("T")
-
-_CERT_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_CERT_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 
 
 @dataclass(frozen=True)
@@ -132,22 +127,32 @@ class Body:
         return self.data.decode("utf-8", "replace")
 
 
-class _TooLarge(Exception):
-    pass
+def _failures() -> tuple[type[Exception], ...]:
+    """What an exchange may end with. A function: the name of a class of httpx loads it, which the first paint does not
+    wait for."""
+    return (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError, RuntimeError, TooLarge)
 
 
 _limit = threading.local()
 
 
-class _Exchange:
+class Exchange:
     """One request and what is known of it; as httpx's trace it sees connections made and bounds their reads.
 
     httpx times each read on its own, so a server that drips header bytes could hold the thread for hours. The trace
     extension hands out each new stream; its reads then heed the deadline of the request that is under way.
     """
 
-    def __init__(self, client: httpx.Client, path: str, limit: int, deadline_s: float, keyless: bool = False) -> None:
-        self.client, self.path, self.limit = client, path, limit
+    def __init__(
+        self,
+        client: httpx.Client,
+        path: str,
+        limit: int,
+        deadline_s: float,
+        keyless: bool = False,
+        document: Any = None,
+    ) -> None:
+        self.client, self.path, self.limit, self.document = client, path, limit, document
         self.keyless = keyless
         self.start = mono()
         self.deadline_s = deadline_s
@@ -166,7 +171,10 @@ class _Exchange:
             _bound(info["return_value"])
 
     def run(self) -> Body:
-        request = _request(self.client, self.path, self.keyless)
+        if self.document is None:
+            request = _request(self.client, self.path, self.keyless)
+        else:
+            request = self.client.build_request("POST", self.path, json=self.document)
         request.extensions = {"trace": self, "timeout": self.client.timeout.as_dict()}
         _limit.until = self.until
         response = self.client.send(request, stream=True)
@@ -179,7 +187,7 @@ class _Exchange:
                 if len(self.data) > limit:
                     if refused:
                         return self.body(cut=True)
-                    raise _TooLarge
+                    raise TooLarge
                 if mono() >= self.until:
                     raise httpx.ReadTimeout("deadline")
             return self.body()
@@ -251,31 +259,35 @@ def ask(
     the limit comes back as far as it was read.
     """
     for last in (False, True):
-        exchange = _Exchange(client, path, limit, deadline_s, keyless)
+        exchange = Exchange(client, path, limit, deadline_s, keyless)
         try:
             body = exchange.run()
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            httpx.StreamError,
-            OSError,
-            ValueError,
-            RuntimeError,
-            _TooLarge,
-        ) as error:
+        except _failures() as error:
             # A kept connection may have been closed by the server just now: that says nothing yet.
             stale = not exchange.connected and exchange.head is None
             if not last and stale and isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)):
                 continue
             if allow_cut and exchange.head is not None and exchange.data:
                 return exchange.body(cut=True)
-            return _failure(error, exchange)
+            return failure(error, exchange)
         finally:
             _limit.until = None
         break
     if exchange.head is not None and exchange.head.headers.get("content-encoding", "identity").lower() != "identity":
         return Absent(Why.FAILED, f"{path} came compressed, which was not asked for")
     return body
+
+
+def post(client: httpx.Client, path: str, document: Any, deadline_s: float) -> Body | Absent:
+    """POST ``document`` as JSON, once, and give the answer whatever its status; Absent when there is none within
+    ``deadline_s``: then nobody knows whether the server has done it. The client's timeout must allow for it too."""
+    exchange = Exchange(client, path, LIMIT, deadline_s, document=document)
+    try:
+        return exchange.run()
+    except _failures() as error:
+        return failure(error, exchange)
+    finally:
+        _limit.until = None
 
 
 def fetch(
@@ -317,83 +329,3 @@ def refusal(client: httpx.Client, path: str, body: Body) -> Absent:
     if 300 <= status < 400:
         return Absent(Why.FAILED, f"{path} redirects elsewhere (HTTP {status}): give the address it leads to")
     return Absent(Why.FAILED, f"{path} answered HTTP {status}")
-
-
-def _failure(error: Exception, exchange: _Exchange) -> Absent:
-    url = httpx.URL(exchange.path) if "://" in exchange.path else exchange.client.base_url
-    place = _place(url.host, url.port or (443 if url.scheme == "https" else 80))
-    if isinstance(error, _TooLarge):
-        return Absent(Why.FAILED, f"{exchange.path} is larger than {_size(exchange.limit)}")
-    if exchange.head is not None:
-        if isinstance(error, httpx.TimeoutException):
-            return Absent(Why.FAILED, f"{exchange.path} was not complete after {_seconds(mono() - exchange.start)}")
-        return Absent(Why.FAILED, f"{exchange.path} was cut off after {_size(len(exchange.data))}")
-    if exchange.peer is not None and _place(*exchange.peer) != place:
-        place = f"the proxy {_place(*exchange.peer)}"
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return _untrusted(cause, url.host)
-    if any(isinstance(x, ssl.SSLError) for x in causes):
-        return Absent(Why.FAILED, f"{place} does not speak TLS as asked: is it http://?")
-    return _no_answer(error, causes, exchange, place, url.host)
-
-
-def _no_answer(error: Exception, causes: list[BaseException], exchange: _Exchange, place: str, host: str) -> Absent:
-    patience = exchange.client.timeout
-    single = patience.connect if isinstance(error, httpx.ConnectTimeout) else patience.read
-    waited = _seconds(exchange.deadline_s if single is None or mono() >= exchange.until else single)
-    match error:
-        case httpx.ConnectTimeout() if exchange.connected:
-            return Absent(Why.FAILED, f"{place} did not answer in TLS within {waited}: is it http://?")
-        case httpx.ConnectTimeout():
-            return Absent(Why.LOST, f"{place} did not take a connection within {waited}")
-        case httpx.TimeoutException():
-            return Absent(Why.FAILED, f"{place} accepted but did not answer within {waited}")
-        case httpx.ProxyError():
-            return Absent(Why.FAILED, f"{place} refused to pass the request on")
-        case httpx.RemoteProtocolError() if "disconnected" not in str(error):
-            return Absent(Why.FAILED, f"{place} does not answer in HTTP: is it another service, or https://?")
-        case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
-            return Absent(Why.LOST, f"{place} closed the connection without an answer")
-    for cause in causes:
-        if isinstance(cause, ConnectionRefusedError):
-            return Absent(Why.LOST, f"nothing listens on {place}")
-        if isinstance(cause, (socket.gaierror, UnicodeError)):
-            return Absent(Why.FAILED, f"no address is known for {host}")
-        if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-            return Absent(Why.LOST, f"there is no route to {host}")
-    numbers = [x.errno for x in causes if isinstance(x, OSError) and x.errno]
-    detail = os.strerror(numbers[-1]).lower() if numbers else type(error).__name__
-    return Absent(Why.FAILED, f"the request to {place} failed: {detail}")
-
-
-def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> Absent:
-    if error.verify_code in _CERT_NAME:
-        return Absent(Why.FAILED, f"the certificate of {host} is for another name: pass --insecure if that is expected")
-    if error.verify_code == _CERT_EXPIRED:
-        return Absent(Why.FAILED, f"the certificate of {host} has expired: renew it or pass --insecure")
-    return Absent(Why.FAILED, f"the certificate of {host} is not trusted: pass --ca FILE or --insecure")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    step: BaseException | None = error
-    while step is not None and id(step) not in seen:
-        seen.add(id(step))
-        yield step
-        step = step.__cause__ or step.__context__
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0") + " s"
-
-
-def _size(value: int) -> str:
-    if value < 1024:
-        return f"{value} B"
-    return f"{value / 1024:.0f} KiB" if value < 1024 * 1024 else f"{value / 1024 / 1024:.0f} MiB"

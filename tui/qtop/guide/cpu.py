@@ -24,8 +24,8 @@ CROWD = 6
 """Requests from which the guide's scheduler is late."""
 WAITS = 0.10
 """Share of wall time that the engine's thread waits for a CPU from which it is late (rule QT201)."""
-MIGRATES = 100.0
-"""Pages a second that NUMA balancing moves from which it matters."""
+MIGRATES = 500.0
+"""Pages a second that NUMA balancing moves from which it matters (rule QT604)."""
 
 
 def _g17(seen: Seen) -> Checked:
@@ -195,7 +195,7 @@ def _g24(seen: Seen) -> Checked:
 def _g24b(seen: Seen) -> Checked:
     nodes = _nodes(seen)
     value = seen.told(seen.host.numa_balancing, "kernel.numa_balancing")
-    rate = seen.host.migrations_s
+    rate = seen.host.migrations_mean_s
     measured = f"{value} now" + ("" if isinstance(rate, Absent) else f", {number(round(rate))} pages/s moved")
     busy = not isinstance(rate, Absent) and rate > MIGRATES
     note = f"{nodes} nodes; what it is after the next boot does not show"
@@ -218,7 +218,7 @@ def _g24c(seen: Seen) -> Checked:
 
 def _g25(seen: Seen) -> Checked:
     nodes = _nodes(seen)
-    rate = seen.host.migrations_s
+    rate = seen.host.migrations_mean_s
     measured = "" if isinstance(rate, Absent) else f"{number(round(rate))} pages/s moved"
     return untold(measured, f"{nodes} nodes; needs latencies from before and after")
 

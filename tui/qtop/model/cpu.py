@@ -77,6 +77,8 @@ class HostView(msgspec.Struct, frozen=True):
     """Page faults a second that waited for a disk."""
     migrations_s: Reading[float] = NOT_YET
     """Pages a second that NUMA balancing moved."""
+    migrations_mean_s: Reading[float] = NOT_YET
+    """The same over the last twenty seconds: pages are moved in bursts, a scan at a time."""
     hint_faults_s: Reading[float] = NOT_YET
     """Faults a second that NUMA balancing provoked to see who uses a page."""
     numa_balancing: Reading[int] = NOT_YET

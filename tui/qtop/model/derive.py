@@ -17,7 +17,7 @@ from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, Stage, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
 from qtop.model.gpu_track import Tracks, lost_with_xids
-from qtop.model.host import host_view
+from qtop.model.host import MovedTrack, host_view
 from qtop.model.overlay import Waits, decode_floor_ms
 from qtop.model.requests import Requests
 from qtop.model.running import RunningTrack
@@ -88,6 +88,7 @@ class Deriver:
         self._engine: _Pair[EngineSample] = _Pair()
         self._procs: _Pair[ServerProcs] = _Pair()
         self._host: _Pair[HostSample] = _Pair()
+        self._moved = MovedTrack()
         self._gpu: _Pair[GpuSection] = _Pair()
         self._tracks = Tracks()
         self._lost: dict[str, Absent] = {}
@@ -190,8 +191,11 @@ class Deriver:
     def _host_view(self, sample: Sample) -> HostView | Absent:
         fresh = self._host.push(sample.host)
         if isinstance(sample.host, Absent):
+            self._moved = MovedTrack()
             return sample.host
-        return host_view(self._host.old, sample.host) if fresh else self._frame.host
+        if not fresh:
+            return self._frame.host
+        return host_view(self._host.old, sample.host, self._moved.push(sample.host.vm))
 
     def _gpu_views(self, sample: Sample) -> tuple[GpuView, ...] | Absent:
         fresh = self._gpu.push(sample.gpu)

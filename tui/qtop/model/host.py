@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from operator import sub
 
 from msgspec.structs import astuple
@@ -22,11 +23,30 @@ from qtop.sample import (
     VmStat,
 )
 
+MOVED_S = 20.0
 _IDLE, _IOWAIT, _SOFTIRQ, _STEAL = 3, 4, 6, 7
 
 
-def host_view(old: HostSample | None, new: HostSample) -> HostView:
-    """The host's CPUs and memory between two samples."""
+class MovedTrack:
+    """Pages that NUMA balancing moved, over ``MOVED_S``: feed it each reading once."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, int]] = deque()
+
+    def push(self, vm: VmStat | Absent) -> Reading[float]:
+        """Pages a second; over less than the window while there is no more."""
+        if isinstance(vm, Absent) or isinstance(vm.numa_pages_migrated, Absent):
+            self._kept.clear()
+            return vm if isinstance(vm, Absent) else vm.numa_pages_migrated
+        kept = self._kept
+        kept.append((vm.at, vm.numa_pages_migrated))
+        while len(kept) > 2 and vm.at - kept[1][0] >= MOVED_S:
+            kept.popleft()
+        return rate(kept[0][1], vm.numa_pages_migrated, vm.at - kept[0][0]) if len(kept) > 1 else NOT_YET
+
+
+def host_view(old: HostSample | None, new: HostSample, moved: Reading[float] = NOT_YET) -> HostView:
+    """The host's CPUs and memory between two samples; ``moved`` is what a ``MovedTrack`` says."""
     per_cpu: dict[int, float] = {}
     worst: Reading[tuple[int, float]] = NOT_YET
     whole: tuple[float, ...] | None = None
@@ -78,6 +98,7 @@ def host_view(old: HostSample | None, new: HostSample) -> HostView:
         swap_out_s=vm.pages("pswpout"),
         major_faults_s=vm.rate("pgmajfault"),
         migrations_s=vm.rate("numa_pages_migrated"),
+        migrations_mean_s=moved,
         hint_faults_s=vm.rate("numa_hint_faults"),
         numa_balancing=topology if isinstance(topology, Absent) else topology.numa_balancing,
         huge_pages=topology if isinstance(topology, Absent) else topology.huge_pages,

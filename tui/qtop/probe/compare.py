@@ -1,10 +1,21 @@
-"""Whether a change helped: two sets of test requests against each other, with a band for noise. Pure.
+"""Whether a change helped: test requests from before and after against each other, with a band for noise. Pure.
 
 One number a request goes in (its TTFT; the median of its gaps, or its TPOT where an event carries several tokens), and
-the medians of the two sides are compared. The band
-is the larger of 5 % and the uncertainty of the difference. A side's uncertainty is half the width of the
-distribution-free 95 % interval of its median (order statistics; below six requests that is their whole range). The two
-are added as they are where a side has fewer than five requests, otherwise as the root of the sum of squares.
+the medians of the two sides are compared. The band is the larger of 5 % and the uncertainty of the difference. A side's
+uncertainty is half the width of the distribution-free 95 % interval of its median (order statistics; below six requests
+that is their whole range). The two are added as they are where a side has fewer than five requests, otherwise as the
+root of the sum of squares.
+
+A machine that gets slower or faster by itself between before and after looks like a change. ``compare_in_turn`` takes
+several blocks of each, measured in turn (before, after, before, after): a side's figure is the geometric mean of its
+blocks' medians, and the band is at least as wide as the blocks of one side lie apart (of a single block: its halves).
+So, in turn, neither a steady drift nor a single step, whenever it comes and however large, can be taken for an effect:
+it moves the blocks of one side apart by at least as much as the two sides. Simulated as ``act.proof`` does it (up to
+three blocks a side of at least 3 s and 6 requests, the next only where there is a difference so far), with nothing
+changed, noise of 3–10 % a request, and a machine that drifts by 1 % a second, steps once by 50 %, wanders by 10 %
+within 3 to 10 s, has a neighbour that comes and goes every 5 to 20 s and costs 50 %, or swings by 15 % in waves of 5 to
+60 s: a difference is called in 0–3 % (waves: 4–6 %), where a single before and after calls one in 20–98 %. A change of
+20 % on a machine that keeps still is seen in all of them, one of 50 % on any of these in 90–100 %.
 
 Simulated with gaussian noise of 10 % a request: where nothing changed it calls a difference in 12 % of comparisons of 3
 requests a side and in 5 % or fewer from 5 on; a change of 20 % is seen in 56 % (3 and 5), 74 % (10) and 98 % (20).
@@ -15,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import fmean, geometric_mean, median
 from typing import Literal
 
 import msgspec
@@ -23,8 +34,9 @@ import msgspec
 from qtop.probe.summary import interval_rank
 from qtop.probe.timing import ProbeResult
 
-Metric = Literal["TTFT", "ITL p50", "TPOT"]
+Metric = Literal["TTFT", "ITL p50", "TPOT", "E2E"]
 Verdict = Literal["better", "worse", "within noise", "cannot tell"]
+Requests = Sequence[ProbeResult]
 
 FLOOR_PCT = 5.0
 """Below this nobody notices, and runs a minute apart differ by as much."""
@@ -59,29 +71,47 @@ class Comparison(msgspec.Struct, frozen=True):
     verdict: Verdict
     text: str
     """All of it on one line."""
+    whole: Change | None = None
+    """The whole request, where one of the two is worse and the other shorter: what decides then."""
 
 
-def compare(before: Sequence[ProbeResult], after: Sequence[ProbeResult]) -> Comparison:
-    """Compare test requests from before and after a change.
+def compare(before: Requests, after: Requests, halves: bool = False) -> Comparison:
+    """Compare test requests from before and after a change. ``halves``: they are in the order in which they were sent,
+    one by one, and the band is at least as wide as the two halves of a side lie apart.
 
     Overall it is worse where either metric is, or where a larger share of the requests fails than before; better where
-    one is better and none worse; within noise where both are; otherwise it cannot be told.
+    one is better and none worse; within noise where both are; otherwise it cannot be told. Where one is worse and the
+    other shorter, as when more requests run at once and none waits, the time of the whole request decides.
     """
-    good = [[r for r in side if r.ok] for side in (before, after)]
-    ttft = _change("TTFT", *(_values(side, _ttft) for side in good))
-    kinds = {r.gap_kind for side in good for r in side if r.itl_ms is not None}
+    return _compare([before], [after], halves)
+
+
+def compare_in_turn(befores: Sequence[Requests], afters: Sequence[Requests]) -> Comparison:
+    """As ``compare``, of blocks of requests that were measured in turn."""
+    return _compare(befores, afters, False)
+
+
+def _compare(befores: Sequence[Requests], afters: Sequence[Requests], halves: bool) -> Comparison:
+    blocks = [[[r for r in block if r.ok] for block in side] for side in (befores, afters)]
+    ttft = _change("TTFT", *(_values(side, _ttft) for side in blocks), halves=halves)
+    kinds = {r.gap_kind for side in blocks for block in side for r in block if r.itl_ms is not None}
     # A server that gets behind sends several tokens an event: gaps of the two sides then mean different things, and
     # the time a token, from the server's own count, is what can be compared.
     itl = (
-        _change("TPOT", *(_values(side, _tpot) for side in good))
+        _change("TPOT", *(_values(side, _tpot) for side in blocks), halves=halves)
         if "icl" in kinds
-        else _change("ITL p50", *(_values(side, _itl) for side in good))
+        else _change("ITL p50", *(_values(side, _itl) for side in blocks), halves=halves)
     )
-    failed = [len(side) - len(ok) for side, ok in zip((before, after), good, strict=True)]
-    more_fail = failed[1] * len(before) > failed[0] * len(after)
+    asked = [sum(len(block) for block in side) for side in (befores, afters)]
+    failed = [count - sum(len(block) for block in side) for count, side in zip(asked, blocks, strict=True)]
+    more_fail = failed[1] * asked[0] > failed[0] * asked[1]
     verdicts = {ttft.verdict, itl.verdict}
+    whole: Change | None = None
     verdict: Verdict
-    if more_fail or "worse" in verdicts:
+    if "worse" in verdicts and not more_fail and any(_shorter(one) for one in (ttft, itl)):
+        whole = _change("E2E", *(_values(side, _e2e) for side in blocks), halves=halves)
+        verdict = "cannot tell" if whole.verdict == "within noise" else whole.verdict
+    elif more_fail or "worse" in verdicts:
         verdict = "worse"
     elif "better" in verdicts:
         verdict = "better"
@@ -89,10 +119,14 @@ def compare(before: Sequence[ProbeResult], after: Sequence[ProbeResult]) -> Comp
         verdict = "within noise"
     else:
         verdict = "cannot tell"
-    parts = [_part(ttft), _part(itl)]
+    parts = [_part(one) for one in (ttft, itl, whole) if one is not None]
     if more_fail:
-        parts.insert(0, f"{failed[1]} of {len(after)} requests failed after ({failed[0]} of {len(before)} before)")
-    return Comparison(ttft=ttft, itl=itl, verdict=verdict, text=f"{verdict}: " + "; ".join(parts))
+        parts.insert(0, f"{failed[1]} of {asked[1]} requests failed after ({failed[0]} of {asked[0]} before)")
+    return Comparison(ttft=ttft, itl=itl, verdict=verdict, text=f"{verdict}: " + "; ".join(parts), whole=whole)
+
+
+def _shorter(change: Change) -> bool:
+    return change.change_pct is not None and change.change_pct < -FLOOR_PCT
 
 
 def _ttft(result: ProbeResult) -> float | None:
@@ -107,24 +141,56 @@ def _tpot(result: ProbeResult) -> float | None:
     return result.tpot_ms
 
 
-def _values(results: Sequence[ProbeResult], pick: Callable[[ProbeResult], float | None]) -> list[float]:
-    return sorted(value for r in results if (value := pick(r)) is not None)
+def _e2e(result: ProbeResult) -> float | None:
+    return result.e2e_ms
 
 
-def _change(metric: Metric, before: list[float], after: list[float]) -> Change:
-    old = median(before) if before else None
-    new = median(after) if after else None
-    if old is None or new is None or len(before) < NEEDS or len(after) < NEEDS:
-        why = f"needs {NEEDS} good requests on each side, there are {len(before)} and {len(after)}"
+def _values(blocks: Sequence[Requests], pick: Callable[[ProbeResult], float | None]) -> list[list[float]]:
+    """Each block's figures, in the order in which they were measured."""
+    return [[value for r in block if (value := pick(r)) is not None] for block in blocks]
+
+
+def _change(metric: Metric, befores: list[list[float]], afters: list[list[float]], *, halves: bool) -> Change:
+    old, new = _middle(befores), _middle(afters)
+    least = [min((len(block) for block in side), default=0) for side in (befores, afters)]
+    if old is None or new is None or min(least) < NEEDS:
+        why = f"needs {NEEDS} good requests on each side, there are {least[0]} and {least[1]}"
         return Change(metric, old, new, None, None, "cannot tell", why)
     if old <= 0:
         return Change(metric, old, new, None, None, "cannot tell", "the stream came all at once")
     change = (new - old) / old * 100
-    sides = (_half_width(before), _half_width(after))
-    spread = sum(sides) if min(len(before), len(after)) < FEW else math.hypot(*sides)
-    band = max(FLOOR_PCT, spread / old * 100)
+    sides = (_uncertainty(befores), _uncertainty(afters))
+    spread = sum(sides) if min(least) < FEW else math.hypot(*sides)
+    factor = max(_apart(_halved(side[0]) if halves else side) for side in (befores, afters))
+    drift = 1 - 1 / factor if change < 0 else factor - 1
+    band = max(FLOOR_PCT, spread / old * 100, drift * 100)
     verdict: Verdict = "within noise" if abs(change) <= band else "better" if change < 0 else "worse"
     return Change(metric, round(old, 3), round(new, 3), round(change, 1), round(band, 1), verdict)
+
+
+def _middle(blocks: Sequence[Sequence[float]]) -> float | None:
+    """The geometric mean of the blocks' medians: a machine gets so many times slower, not by so many ms."""
+    if not blocks or not all(blocks):
+        return None
+    middles = [median(block) for block in blocks]
+    return geometric_mean(middles) if min(middles) > 0 else fmean(middles)
+
+
+def _uncertainty(blocks: Sequence[Sequence[float]]) -> float:
+    """Half the width of the interval of ``_middle``."""
+    return math.hypot(*(_half_width(sorted(block)) for block in blocks)) / len(blocks)
+
+
+def _apart(blocks: Sequence[Sequence[float]]) -> float:
+    """How many times slower one block of a side is than another: what the machine did by itself meanwhile."""
+    middles = [median(block) for block in blocks]
+    return max(middles) / min(middles) if min(middles) > 0 else 1.0
+
+
+def _halved(block: Sequence[float]) -> list[Sequence[float]]:
+    """The earlier and the later half, where each has figures enough for a median."""
+    middle = len(block) // 2
+    return [block[:middle], block[middle:]] if middle >= NEEDS else [block]
 
 
 def _half_width(ordered: Sequence[float]) -> float:
@@ -138,5 +204,19 @@ def _part(change: Change) -> str:
         return f"{change.metric} cannot be told ({change.why})"
     return (
         f"{change.metric} {change.before_ms:.4g} → {change.after_ms:.4g} ms "
-        f"({change.change_pct:+.0f} %, noise ±{change.band_pct:.0f} %)"
+        f"({change.change_pct:+.0f} %, noise {_band_text(change.band_pct or 0.0)})"
     )
+
+
+def _band_text(percent: float) -> str:
+    return f"±{percent:.0f} %" if percent <= 100 else "larger than the figure itself"
+
+
+def known_within(results: Requests, percent: float) -> bool:
+    """Whether the medians of a block's TTFT and gaps are known within ± this."""
+    good = [r for r in results if r.ok]
+    for pick in (_ttft, _itl):
+        (values,) = _values([good], pick)
+        if len(values) < FEW or _half_width(sorted(values)) > percent / 100 * median(values):
+            return False
+    return True

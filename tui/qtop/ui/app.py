@@ -64,7 +64,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
         Binding("tab", "next_screen", "Next screen", show=False, priority=True),
         Binding("f", "findings", "Page of the first finding"),
         Binding("d", "demo", "Demo server", show=False),
-        Binding("T", "theme", "Next theme", show=False),
+        Binding("c", "theme", "Next theme", show=False),
         Binding("s", "choose", "Choose the server", show=False),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
         *(Binding(str(key), f"fix({key})", f"Fix {key}", show=False) for key in range(1, 10)),
@@ -199,7 +199,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
         if shown is None:
             return None
         message = self._message if time.monotonic() < self._message_until else ""
-        return View(shown, self._status(), self.probing.state, message, self.session.history)
+        return View(shown, self._status(), self.probing.state, message, self.session.history, self.changes.progress)
 
     def _status(self) -> Status:
         recording = time.monotonic() - self._record_since if self.session.recording is not None else None
@@ -357,6 +357,10 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, App[None]):
     def action_undo(self) -> None:
         """Put the latest change back."""
         self.changes.undo()
+
+    def action_tune(self) -> None:
+        """Try what the findings propose, one by one."""
+        self.changes.tune()
 
     def action_record(self) -> None:
         """Start or stop recording."""

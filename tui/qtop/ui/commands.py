@@ -25,7 +25,7 @@ HELP = """\
 | key | what it does |
 |---|---|
 | `p` | stream a test prompt: choose; then `p` or `Enter` sends it, `Esc` cancels; a full server: press twice |
-| `1`–`9` | fix the finding beside the number: a preview first, then measured, kept or put back |
+| `1`–`9` | fix the finding beside the number: a preview first (`e`: another value), then measured, kept or put back |
 | `u` | undo the latest change |
 | `r` | record; again: stop |
 | `space` | pause; `←` `→` step, `Home` ten back, `End` or `space` go on |
@@ -36,7 +36,8 @@ HELP = """\
 | `G` | the guide, checked here: `↑` `↓` choose a claim, `Enter` tells all of it |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
-| `T` | the next theme: colours, high contrast, your own |
+| `T` | tuning: what could be changed, and what was; `Enter` previews, `x` marks, `a` tries them all, `u` undoes |
+| `c` | the next theme: colours, high contrast, your own |
 | `Ctrl-P` | every command |
 | `Ctrl-Z` | to the shell and back |
 | `q` | quit: what was begun is put back, recordings are closed |
@@ -62,6 +63,7 @@ SCREENS = (
     ("m", "plots", "one chart on the whole screen"),
     ("p", "probe", "test prompts: choose, watch, compare"),
     ("F", "findings", "every rule, and what qtop says of it now"),
+    ("T", "tuning", "what could be changed now, and what was"),
     ("G", "guide", "the guide, claim by claim, checked here"),
 )
 """Key, name and explanation of the screens beside the overview."""
@@ -98,6 +100,10 @@ def new_screen(name: str) -> MainScreen:
             from qtop.ui.screens.guide import GuideScreen
 
             return GuideScreen()
+        case "tuning":
+            from qtop.ui.screens.tuning import TuningScreen
+
+            return TuningScreen()
     raise ValueError(f"no screen is called {name}")
 
 
@@ -125,6 +131,7 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
     entries: list[tuple[str, str, Callable[[], object]]] = [
         ("Stream a test prompt", "send what the probe screen says, from here", app.action_probe),
         ("Fix the first finding", "1: preview its remedy", lambda: app.action_fix(1)),
+        ("Tune", "try what the findings propose, one by one, and report", app.action_tune),
         ("Undo", "u: put the latest change back", app.action_undo),
         ("Record", "r: start or stop recording", app.action_record),
         ("Overview", "o: everything at a glance", lambda: app.action_show("overview")),
@@ -137,7 +144,7 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
         ("Quit", "q: leave", app.exit),
     ]
     for name in themes.names():
-        about = "shown now; T: the next" if name == app.look.scheme.name else "colours of the dashboard"
+        about = "shown now; c: the next" if name == app.look.scheme.name else "colours of the dashboard"
         entries.append((f"Theme {name}", about, lambda name=name: app.use_theme(name)))  # type: ignore[misc]
     from qtop.diagnose.registry import RULES  # all rules: for the palette, not for the first paint
 

@@ -7,20 +7,29 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict
 
 from qtop.act.actor import Actor, Wish
-from qtop.act.change import Plan, Record
+from qtop.act.change import Plan
+from qtop.act.documents import (
+    change_document,
+    journal_document,
+    offer_document,
+    outcome_document,
+    plan_document,
+    values_document,
+)
 from qtop.act.hands import Hands
-from qtop.act.journal import Journal, Part, age_text
-from qtop.act.knobs import KNOBS, knob
+from qtop.act.journal import Change, Journal
+from qtop.act.knobs import knob
 from qtop.act.knobs.lasting import LASTING
-from qtop.act.transaction import Judgement, Keep, Outcome, Policy
+from qtop.act.proof import Judgement
+from qtop.act.transaction import Keep, Policy
 from qtop.act.undo import undo as undo_change
 from qtop.act.undo import undo_all
 from qtop.config import Settings
 from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError, Refused
+from qtop.report.changes import actions_text, change_text, journal_text
 from qtop.report.documents import SCHEMA
 from qtop.sample import Absent, Why
 from qtop.session import Session, require_latest
@@ -28,11 +37,16 @@ from qtop.verbs.live import live_session, orderly_signals
 from qtop.verbs.terminal import print_json
 
 SETTLE_S = 8.0
+NEIGHBOURS_S = 6.0
+"""Others are looked at once the server has been seen to wait for a CPU; the second look tells who is busy now."""
+WAITS = 0.05
+"""Share of its time from which on they are (``source.live.WAITING``)."""
 
 
-def _settled(session: Session) -> Actor:
+def settled(session: Session, neighbours: bool = False) -> Actor:
     """The actor, once the threads' rates are there: a plan needs them, and a busy host takes a moment for two
-    readings."""
+    readings. ``neighbours``: who shares the server's CPUs is wanted; without it they are waited for only while it waits
+    for a CPU."""
     snapshot = require_latest(session)
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
@@ -40,6 +54,14 @@ def _settled(session: Session) -> Actor:
         sched = snapshot.frame.sched
         if not isinstance(sched, Absent) or sched.why not in (Why.NOT_YET, Why.STALE):
             break
+    deadline = time.monotonic() + NEIGHBOURS_S
+    while time.monotonic() < deadline:
+        sched = snapshot.frame.sched
+        if isinstance(sched, Absent) or not isinstance(sched.competitors, Absent):
+            break
+        if not neighbours and all(thread.contended < WAITS for thread in sched.critical):
+            break
+        snapshot = session.wait(snapshot.seq, 3.0) or snapshot
     if session.actor is None:
         raise Refused(session.no_actor)
     return session.actor
@@ -48,23 +70,13 @@ def _settled(session: Session) -> Actor:
 def actions(args: argparse.Namespace, settings: Settings) -> int:
     """Each knob with what it would do now, or why it would not."""
     with live_session(args, settings) as session:
-        actor = _settled(session)
-        rows: list[dict[str, Any]] = []
-        frame = actor.now()
-        for one in [each for each in actor.knobs() if each.fits(frame)]:
-            row: dict[str, Any] = {"knob": one.id, "title": one.title, "needs": one.needs}
-            try:
-                row |= {"possible": True, **_plan_document(actor.plan(one.id))}
-            except QtopError as error:
-                row |= {"possible": False, "reason": error.message}
-            rows.append(row)
+        actor = settled(session)
+        latest = session.latest
+        rows = [offer_document(one) for one in actor.survey(latest.findings if latest is not None else ())]
     if args.json:
         print_json({"schema": SCHEMA, "actions": rows})
-        return EXIT_OK
-    for row in rows:
-        print(f"{row['knob']}: {row['summary'] if row['possible'] else 'no: ' + row['reason']}")
-        for line in row.get("preview", ()):
-            print(f"    {line}")
+    else:
+        print(actions_text(rows))
     return EXIT_OK
 
 
@@ -77,9 +89,9 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
         wishes.append((name, value if equals else None))
     need_server = not (args.no_measure or args.dry_run)
     with live_session(args, settings, need_server=need_server) as session, Hands(sys.stdin.isatty()) as hands:
-        actor = _settled(session)
+        actor = settled(session, any(knob(name).by_neighbours and ":" not in (value or "") for name, value in wishes))
         plans = actor.plans(wishes, args.persist)
-        cost, warning = ("", None) if args.no_measure else _cost(actor, args.dry_run)
+        cost, warning = ("", None) if args.no_measure else cost_of(actor, args.dry_run)
         if not args.json or args.dry_run:
             _show(plans, cost, warning, to_json=args.json)
         elif not args.yes:  # the document alone goes to standard output
@@ -87,7 +99,7 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
                 _show(plans, cost, warning, to_json=False)
         if args.dry_run:
             return EXIT_OK
-        if not args.yes and not _asked("apply?"):
+        if not args.yes and not asked("apply?"):
             print("nothing was changed", file=sys.stderr)
             return EXIT_USAGE
 
@@ -98,10 +110,10 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
         shown = [plan for plan in plans if plan.knob != LASTING.id]
         fixed: list[Wish] = [(name, plan.value) for (name, _), plan in zip(wishes, shown, strict=True)]
         keep = Keep.ALWAYS if args.keep_always else Keep.UNLESS_WORSE if args.keep else Keep.IMPROVED
-        policy = Policy(keep, None if args.yes else _stays)
+        policy = Policy(keep, None if args.yes else stays)
         outcome = actor.apply(fixed, say, not args.no_measure, policy, hands, args.persist)
     if args.json:
-        print_json(_document(outcome))
+        print_json({"schema": SCHEMA, **outcome_document(outcome)})
     else:
         print(outcome.text)
         if outcome.kept:
@@ -109,7 +121,7 @@ def apply(args: argparse.Namespace, settings: Settings) -> int:
     return outcome.exit_code
 
 
-def _cost(actor: Actor, dry_run: bool) -> tuple[str, str | None]:
+def cost_of(actor: Actor, dry_run: bool) -> tuple[str, str | None]:
     """What measuring sends; a preview does without where there is no server to measure."""
     try:
         return actor.cost()
@@ -119,44 +131,15 @@ def _cost(actor: Actor, dry_run: bool) -> tuple[str, str | None]:
         return "", f"it could not be measured: {error.message}"
 
 
-def _stays(judgement: Judgement) -> bool:
+def stays(judgement: Judgement) -> bool:
     """Ask about a change that showed no effect."""
     print(f"  {judgement.text}", file=sys.stderr)
-    return _asked("keep it?")
-
-
-def _document(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "txn": outcome.txn,
-        "knob": outcome.knob,
-        "value": ", ".join(plan.value for plan in outcome.plans),
-        "parts": [{"knob": plan.knob, "value": plan.value, "summary": plan.summary} for plan in outcome.plans],
-        "kept": outcome.kept,
-        "judgement": asdict(outcome.judgement) if outcome.judgement else None,
-        "text": outcome.text,
-    }
-
-
-def _plan_document(plan: Plan) -> dict[str, Any]:
-    return {
-        "knob": plan.knob,
-        "value": plan.value,
-        "summary": plan.summary,
-        "preview": list(plan.preview),
-        "warnings": list(plan.warnings),
-        "command": plan.command,
-        "root": plan.root,
-        "right": plan.right,
-        "requests": plan.hurts,
-        "undone_by": plan.undone,
-        "restart": plan.restart,
-    }
+    return asked("keep it?")
 
 
 def _show(plans: Sequence[Plan], cost: str, warning: str | None, to_json: bool) -> None:
     if to_json:
-        rows = [_plan_document(plan) for plan in plans]
+        rows = [plan_document(plan) for plan in plans]
         # The first again on its own: most changes have one part.
         print_json({"schema": SCHEMA, **rows[0], "parts": rows, "cost": cost, "cost_warning": warning})
         return
@@ -170,7 +153,8 @@ def _show(plans: Sequence[Plan], cost: str, warning: str | None, to_json: bool) 
         print(f"    {line}")
 
 
-def _asked(question: str) -> bool:
+def asked(question: str) -> bool:
+    """Yes, typed at the terminal; QtopError where there is none."""
     if not sys.stdin.isatty():
         raise QtopError("there is no terminal to ask on", "Pass --yes to apply, --dry-run to only look.")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -198,40 +182,25 @@ def undo(args: argparse.Namespace, settings: Settings) -> int:
     return EXIT_OK
 
 
-def _shown(part: Part) -> Record:
-    """The record without secrets; of a knob that this qtop does not know, or does not understand, only the value."""
-    try:
-        return KNOBS[part.knob].shown(part.record)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return {"new": part.record.get("new", "?")}
-
-
 def journal(args: argparse.Namespace, settings: Settings) -> int:
-    """Every change, the latest last."""
+    """Every change, the latest last; of one that is named, each value before, as qtop wrote it, and now."""
     changes = Journal().changes()
+    if args.change:
+        return _one_change(next((one for one in changes if one.txn == args.change), None), args)
     if args.json:
-        rows = [
-            {
-                "txn": change.txn,
-                "t": change.t,
-                "knob": change.knob,
-                "state": change.state,
-                "steps": change.steps,
-                "parts": [asdict(replace(part, record=_shown(part))) for part in change.parts],
-                "notes": change.notes,
-            }
-            for change in changes
-        ]
+        rows = [journal_document(change) for change in changes]
         print_json({"schema": SCHEMA, "journal": rows})
         return EXIT_OK
-    if not changes:
-        print("qtop has changed nothing")
-    words = {"open": "unfinished: `qtop undo` puts it back", "kept": "in force", "closed": "put back"}
-    for change in changes:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.t))
-        told = change.notes.get("measured", {}).get("text", "")
-        state = words[change.state]
-        print(f"{when}  {change.txn}  {change.knob} → {change.new}  {state}  ({age_text(change)})")
-        if told:
-            print(f"    {told}")
+    print(journal_text([change_document(change) for change in changes]) if changes else "qtop has changed nothing")
+    return EXIT_OK
+
+
+def _one_change(change: Change | None, args: argparse.Namespace) -> int:
+    if change is None:
+        raise QtopError(f"no change is called {args.change}", "`qtop journal` lists them.")
+    told, parts = change_document(change), values_document(change)
+    if args.json:
+        print_json({"schema": SCHEMA, **told, "parts": parts})
+    else:
+        print(change_text(told, parts))
     return EXIT_OK

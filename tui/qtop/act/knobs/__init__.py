@@ -12,8 +12,10 @@ from qtop.act.knobs.gpu_clocks import GpuClocks
 from qtop.act.knobs.gpu_settings import GpuPersistence, GpuPowerLimit
 from qtop.act.knobs.kernel_vm import NumaBalancing, Swappiness, TransparentHugePages
 from qtop.act.knobs.lasting import LASTING
+from qtop.act.knobs.lora import Lora
 from qtop.act.knobs.neighbours_cpus import NeighboursCpus
 from qtop.act.knobs.neighbours_nice import NeighboursNice
+from qtop.act.knobs.prefix_cache import ResetPrefixCache
 from qtop.act.knobs.server_flags import ServerFlags
 from qtop.errors import QtopError
 
@@ -31,6 +33,8 @@ OFFERED: tuple[Knob, ...] = (
     GpuPowerLimit(),
     GpuClocks(),
     GpuPersistence(),
+    Lora(),
+    ResetPrefixCache(),
     ServerFlags(),
     *FLAG_KNOBS,
 )

@@ -73,7 +73,7 @@ class CpuAffinity(Knob):
             "processes": processes,
             "server": _server_name(frame),
         }
-        summary = f"let {sum(before.values())} threads of the server use CPUs {new}"
+        summary = f"let {(count := sum(before.values()))} thread{'s' if count > 1 else ''} of the server use CPUs {new}"
         return Plan(
             knob=self.id,
             value=new,

@@ -46,6 +46,7 @@ class CpuWeight(CgroupKnob):
     id = "cpu-weight"
     title = "weight of the server's cgroup, or of its competitors'"
     example = "1000 or others:10"
+    by_neighbours = True
     controller = "cpu"
     names = {1: "cpu.shares", 2: "cpu.weight"}  # noqa: RUF012 - ClassVar by its base
 

@@ -102,6 +102,14 @@ TABLE = (
         propose=proposals.enforce_eager,
     ),
     Flag(
+        "async-scheduling",
+        "the next step is planned while one runs",
+        {_VLLM: "--async-scheduling"},
+        "on",
+        switch=True,
+        propose=proposals.async_scheduling,
+    ),
+    Flag(
         "quantization",
         "method that the weights are quantised with",
         {_VLLM: "--quantization", _SGLANG: "--quantization"},

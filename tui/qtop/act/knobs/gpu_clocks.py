@@ -23,6 +23,8 @@ from qtop.model.frame import Frame, GpuView
 RANGE = re.compile(r"(\d{1,5}),(\d{1,5})", re.ASCII)
 RESET = "reset"
 """No lock."""
+OLD, ASKED, NEW = "old", "asked", "new"
+"""Phases: ASKED is written before the driver is asked for either, the other when it has done so."""
 STEP_MHZ = 30
 """A card rounds to steps of its own, 15 MHz on those seen."""
 TAKES_S = 3.0
@@ -50,10 +52,10 @@ class GpuClocks(GpuKnob):
         return value
 
     def entry(self, gpu: GpuView, card: Card, value: str | None) -> Entry:
-        """The old lock is the one that qtop made, if any; ``set``: whether the new state has been asked for."""
+        """The old lock is the one that qtop made, if any; ``phase``: what is known to have been done."""
         what = f"GPU {gpu.index} ({card.name})"
         old = _locked_by_qtop(str(gpu.uuid)) or RESET
-        return {"uuid": gpu.uuid, "what": what, "old": old, "new": self.asked(card, value), "set": False}
+        return {"uuid": gpu.uuid, "what": what, "old": old, "new": self.asked(card, value), "phase": OLD}
 
     def differs(self, entry: Entry) -> bool:
         """A reset is worth asking for where no lock is known."""
@@ -103,17 +105,21 @@ class GpuClocks(GpuKnob):
     def apply(self, record: Record, work: Work) -> None:
         """Each GPU is in the journal as asked before it is asked."""
         for one in record["gpus"]:
-            if not one["set"]:
-                one["set"] = True
+            if one["phase"] == OLD:
+                one["phase"] = ASKED
                 work.save()
                 self._ask(one, "new")
+                one["phase"] = NEW
+                work.save()
 
     def restore(self, record: Record, work: Work) -> None:
         """The lock from before, or none. What nobody can know is left alone: a lock that was lifted."""
         for one in record["gpus"] if record["boot"] == boot_id() else ():
-            if one["set"] and not _untold(one):
+            if one["phase"] != OLD and not _untold(one):
+                one["phase"] = ASKED
+                work.save()
                 self._ask(one, "old")
-                one["set"] = False
+                one["phase"] = OLD
                 work.save()
 
     def _ask(self, one: Entry, which: str) -> None:
@@ -133,11 +139,12 @@ class GpuClocks(GpuKnob):
     def _read(self, driver: Driver, record: Record, reading: Reading) -> None:
         """By what was asked, and by the clock that runs now. A lock that was lifted without knowing it is no target."""
         for one in record["gpus"]:
-            if one["set"] and _untold(one):
+            if one["phase"] != OLD and _untold(one):
                 continue
             what = f"{self.word} of {one['what']}"
             try:
-                above = _above(driver.card(one["uuid"]), one["new"]) if one["set"] else None
+                card = driver.card(one["uuid"])
+                above = _above(card, one["new"]) if one["phase"] == NEW else None
             except GpuGone:
                 reading.put(what, one["old"], one["new"], None)
                 continue
@@ -146,12 +153,12 @@ class GpuClocks(GpuKnob):
                 old, new = self.shown_as(one["old"]), self.shown_as(one["new"])
                 reading.drifted.append(Drift(what, old, new, f"{above} MHz: the lock is not in force"))
             else:
-                reading.put(what, one["old"], one["new"], one["new"] if one["set"] else one["old"])
+                reading.put(what, one["old"], one["new"], one["old"] if one["phase"] == OLD else one["new"])
 
     def check(self, record: Record) -> None:
-        """Also: whether it was asked for is a yes or a no."""
+        """Also the phases."""
         super().check(record)
-        if not all(isinstance(one["set"], bool) for one in record["gpus"]):
+        if not all(one["phase"] in (OLD, ASKED, NEW) for one in record["gpus"]):
             raise Refused("this is no record of a change")
 
 
@@ -186,6 +193,6 @@ def _locked_by_qtop(uuid: str) -> str | None:
         for part in change.parts:
             if part.knob == GpuClocks.id and part.record.get("boot") == boot_id():
                 for one in part.record.get("gpus", ()):
-                    if one.get("uuid") == uuid and one.get("set"):
+                    if one.get("uuid") == uuid and one.get("phase") != OLD:
                         return str(one["new"])
     return None

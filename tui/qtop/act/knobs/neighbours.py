@@ -33,6 +33,7 @@ Process = dict[str, Any]
 class NeighbourKnob(Knob):
     """A value of each thread of the processes beside the server."""
 
+    by_neighbours = True
     word: ClassVar[str]
     """What the value is."""
 

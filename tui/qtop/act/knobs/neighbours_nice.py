@@ -221,7 +221,7 @@ def _refuse(found: _Found, level: int) -> None:
     if found.elsewhere:
         raise Refused(
             f"{', '.join(found.elsewhere)}: in another CPU cgroup than the server, where no nice value counts for it",
-            "Lower that cgroup's CPU weight instead (systemctl set-property UNIT CPUWeight=10).",
+            "The cgroups' weights do: `qtop apply cpu-weight`.",
         )
     raise Refused(f"{', '.join(found.already)}: nice {level} or higher already, or not scheduled by it")
 

@@ -122,6 +122,13 @@ def chunked_prefill(frame: Frame) -> str:
     return "on"
 
 
+def async_scheduling(frame: Frame) -> str:
+    """On, where somebody turned it off."""
+    if _setting(frame, "async_scheduling") != "off":
+        raise Refused("asynchronous scheduling is not off", NAME_ONE)
+    return "on"
+
+
 def _setting(frame: Frame, name: str) -> str:
     one = None if isinstance(frame.settings, Absent) else frame.settings.get(name)
     return "" if one is None else one.value.lower()

@@ -95,7 +95,7 @@ class ServerFlags(Knob):
     def apply(self, record: Record, work: Work) -> None:
         """Stop, edit the file, start, wait for the first token."""
         launcher = launchers.named(record["launcher"])
-        if _standing(record, launcher) != OLD:
+        if _standing(record, launcher) != OLD or launcher.running(record["launch"]) is None:
             raise Refused("the server is no longer the one that was looked at", "Look again.")
         _phase(record, work, STOPPING, "stopping the server")
         launcher.stop(record["launch"], work)
@@ -125,6 +125,13 @@ class ServerFlags(Knob):
         """The old file, and the old words where the server runs with qtop's or is down because of qtop."""
         launcher = launchers.named(record["launcher"])
         now = _standing(record, launcher)
+        if now == NEW and record["phase"] == DONE and launcher.running(record["launch"]) is None:
+            # Somebody stopped it since: its manager must not start it with qtop's words the next time.
+            launcher.tidy(record["launch"], work)
+            if "file" in record:
+                config_yaml.put(record["file"], "old")
+            _phase(record, work, RESTORED, "the server is down, and stays so")
+            return
         settled = now == OLD and record["phase"] in (PLANNED, RESTORED)
         if now == NEW or (now == OLD and not settled):
             _phase(record, work, RESTORING, "putting the server back")
@@ -177,13 +184,16 @@ def _phase(record: Record, work: Work, phase: str, text: str = "") -> None:
 
 
 def _standing(record: Record, launcher: Launcher) -> str | None:
-    """OLD, NEW, None (ended, and not by qtop), or the words that it runs with if they are neither."""
+    """OLD, NEW, None (ended, and not by qtop), or the words that it runs with if they are neither; those with which its
+    manager would start it where it is down."""
     launch: Launch = record["launch"]
     argv = launcher.running(launch)
     old, new, phase = record["argv"]["old"], record["argv"]["new"], record["phase"]
     if argv is None:
-        return NEW if phase in UNFINISHED else None
-    if phase == STOPPING and argv == old:
+        argv = launcher.configured(launch)
+        if phase in UNFINISHED or argv is None:
+            return NEW if phase in UNFINISHED else None
+    elif phase == STOPPING and argv == old:
         return NEW  # it may have been told to end, and be about to
     if old == new:  # only the file differs: which it has read, its age tells
         first = _identity(launcher.pid(launch)) == record["first"]

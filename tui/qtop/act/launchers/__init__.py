@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from qtop.act.launchers.bare import Bare
+from qtop.act.launchers.compose import Compose
+from qtop.act.launchers.docker import Docker
 from qtop.act.launchers.launcher import Launch, Launcher
 from qtop.act.launchers.serve import Serve
+from qtop.act.launchers.systemd import Systemd
 from qtop.errors import Refused
 
-LAUNCHERS: tuple[Launcher, ...] = (Serve(), Bare())
+LAUNCHERS: tuple[Launcher, ...] = (Serve(), Compose(), Docker(), Systemd(), Bare())
 """The more special first; a bare process is what is left."""
 
 

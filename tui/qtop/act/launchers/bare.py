@@ -151,6 +151,13 @@ class Bare:
                     return pid
         return pid_for_url(launch["url"]) if launch["url"] else None
 
+    def configured(self, launch: Launch) -> list[str] | None:
+        """Nothing would start it again."""
+        return None
+
+    def tidy(self, launch: Launch, work: Work) -> None:
+        """A process leaves nothing behind."""
+
     def stop(self, launch: Launch, work: Work) -> None:
         """SIGTERM, again, SIGKILL; until its children have ended too."""
         if self.running(launch) is not None:

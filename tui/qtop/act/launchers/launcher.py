@@ -50,6 +50,14 @@ class Launcher(Protocol):
         when what was started has ended (a zombie has). It takes no right that the user has not."""
         ...
 
+    def configured(self, launch: Launch) -> list[str] | None:
+        """The words with which it would be started again while it does not run; None where nothing would start it."""
+        ...
+
+    def tidy(self, launch: Launch, work: Work) -> None:
+        """Put back what a start with new words left behind, without starting anything: for a server that is down."""
+        ...
+
     def stop(self, launch: Launch, work: Work) -> None:
         """End it: drained where it can drain, then by force; returns when it and its children have ended. No error when
         it has already. What is needed to go on after a kill -9 is in ``launch`` and saved first.

@@ -80,6 +80,13 @@ class Serve:
         # One that is started again by itself in a moment is not down.
         return list(state["argv"]) if state["phase"] == WAITING else None
 
+    def configured(self, launch: Launch) -> list[str] | None:
+        """What it does not run now it will not start again by itself."""
+        return None
+
+    def tidy(self, launch: Launch, work: Work) -> None:
+        """Nothing is left behind."""
+
     def stop(self, launch: Launch, work: Work) -> None:
         """Asked for, then waited for."""
         state = self._state(launch)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
+from qtop.diagnose.rule import (
+    Answer,
+    CannotTell,
+    Clear,
+    Enter,
+    Evidence,
+    NotApplicable,
+    Observed,
+    Remedy,
+    Rule,
+    Severity,
+    Told,
+)
 from qtop.diagnose.rules.common import gpus_of, known
 from qtop.diagnose.rules.gpus import at_clock, clock_line, how_known, lost_clock, worst
 from qtop.model.frame import Frame, GpuView
@@ -48,10 +60,12 @@ def _told(gpu: GpuView, share: float) -> Told:
     limit, default = known(gpu.power_limit_w), known(gpu.power_default_w)
     at = f" of {limit:.0f} W" if limit is not None else ""
     text = f"POWER CAP{at} holds GPU {gpu.index} {percent(share)} of the time{at_clock(gpu)}"
+    remedies: tuple[Remedy, ...] = ()
     reason = "normal for a GPU that works hard; it is no fault"
     if limit is not None and default is not None and limit < default - 1:
         text += f" — somebody lowered it from {default:.0f} W"
         reason = f"nvidia-smi -i {gpu.index} -pl {default:.0f} (as root) sets the default again: faster and hotter"
+        remedies = (Remedy("gpu-power-limit", "raise the limit"),)
     signal, span = f"GPU {gpu.index}: the power limit holds its clock", f"of the last {gpu.duty_window_s:.0f} s"
     lines = (Evidence(signal, share, span, AT, how_known(gpu, "power_cap")), *clock_line(gpu))
-    return Told(text, lines, reason=reason if share >= AT else "")
+    return Told(text, lines, remedies, reason=reason if share >= AT else "")

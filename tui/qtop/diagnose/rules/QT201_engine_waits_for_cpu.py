@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from qtop.diagnose.rule import Answer, CannotTell, Evidence, Observed, Remedy, Rule, Told
-from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, sched_of, thread_name
+from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, against_others, sched_of, thread_name
+from qtop.diagnose.rules.QT204_narrow_affinity import outside
 from qtop.model.frame import Frame, GpuView, HostView, QuotaView, SchedView, ThreadView
 from qtop.sample import Absent, cpulist
 from qtop.units import percent
@@ -35,7 +36,7 @@ class EngineWaitsForCpu(Rule):
             return Told(
                 headline=_headline(frame, sched, worst),
                 evidence=_evidence(frame, sched, worst),
-                remedies=_remedies(sched, worst),
+                remedies=_remedies(frame, sched, worst),
                 reason=_reason(frame, sched, worst),
             )
 
@@ -135,7 +136,7 @@ def _throttle_line(sched: SchedView, worst: ThreadView) -> Evidence:
 def _reason(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
     if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended and worst.wait >= ENTER[0].at:
         return f"it waits {percent(worst.wait)}, but its cgroup's quota explains {percent(worst.throttled)}: see QT202"
-    if worst.contended >= ENTER[0].at and not _remedies(sched, worst):
+    if worst.contended >= ENTER[0].at and not _widening(sched, worst):
         if _crowds_itself(frame, sched, worst):
             return "it may already use every CPU that its cgroup allows, and the server fills them: it needs more CPUs"
         cpuset = "" if isinstance(sched.cpuset, Absent) else sched.cpuset
@@ -148,7 +149,15 @@ def _reason(frame: Frame, sched: SchedView, worst: ThreadView) -> str:
     return ""
 
 
-def _remedies(sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
+def _remedies(frame: Frame, sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
+    """First what gives the server more; then what takes from those beside it, where it is they who are in its way."""
+    if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended:
+        return ()
+    others = () if _crowds_itself(frame, sched, worst) else against_others(frame, sched)
+    return (*_widening(sched, worst), *others)
+
+
+def _widening(sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
     """Affinity helps only where the cgroup allows a CPU that the thread may not use; if that is unknown, the knob
     finds out."""
     if isinstance(sched.quota, QuotaView) and worst.throttled > worst.contended:
@@ -156,7 +165,7 @@ def _remedies(sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
     allowed = cpulist.parse_or_empty(worst.allowed)
     if isinstance(sched.cpuset, Absent):
         return () if not allowed else (Remedy("cpu-affinity", "widen affinity"),)
-    if allowed and cpulist.parse_or_empty(sched.cpuset) <= allowed:
+    if allowed and not outside(worst.allowed, sched.cpuset):
         return ()
     return (Remedy("cpu-affinity", "widen affinity"),)
 

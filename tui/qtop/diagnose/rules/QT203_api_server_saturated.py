@@ -19,6 +19,7 @@ from qtop.diagnose.rule import (
 from qtop.diagnose.rules.common import said, stage_share
 from qtop.diagnose.rules.cpu_wait import sched_of
 from qtop.diagnose.rules.frontend import LARGE, SOURCE, frontend_gap, whole_ms
+from qtop.diagnose.rules.remedies import API_SERVERS
 from qtop.model.frame import EngineView, Frame, SchedView, ThreadView
 from qtop.sample import Absent, ServerInfo, Why, unanswered
 from qtop.units import percent
@@ -104,6 +105,5 @@ def _told(frame: Frame, api: list[ThreadView], worst: ThreadView, scrape: float,
             "tokenising off this one, --stream-interval 4 sends fewer chunks; `vllm serve --help=all` tells which "
             "your version has"
         )
-    return Told(
-        f"API SERVER SATURATED{which} {percent(worst.run)} of one core — {late}; {cure}", tuple(lines), (), reason
-    )
+    head = f"API SERVER SATURATED{which} {percent(worst.run)} of one core — {late}; {cure}"
+    return Told(head, tuple(lines), (API_SERVERS,) if is_vllm else (), reason)

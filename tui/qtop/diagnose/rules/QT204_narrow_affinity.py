@@ -62,8 +62,11 @@ RULE = NarrowAffinity()
 
 @lru_cache(maxsize=64)
 def outside(mask: str, cpuset: str) -> frozenset[int]:
-    """CPUs of the cgroup that the mask leaves out."""
-    return cpulist.parse_or_empty(cpuset) - cpulist.parse_or_empty(mask)
+    """CPUs of the cgroup that the mask leaves out. The kernel keeps every mask within the cpuset: where they have
+    nothing in common the cpuset was changed since the mask was read, and the mask tells nothing."""
+    allowed = cpulist.parse_or_empty(mask)
+    within = cpulist.parse_or_empty(cpuset)
+    return within - allowed if within & allowed else frozenset()
 
 
 @lru_cache(maxsize=64)

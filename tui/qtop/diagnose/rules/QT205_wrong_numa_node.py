@@ -88,7 +88,7 @@ def _told(frame: Frame, sched: SchedView, gpus: tuple[GpuView, ...], near: froze
         f"WRONG NUMA NODE: the engine runs {percent(share)} on node {here}, its GPU is on {where}; bind it there",
         tuple(lines),
         _remedies(sched, near),
-        _cure(frame, near) if share >= RULE.enter[0].at else "",
+        _cure(frame, sched, near) if share >= RULE.enter[0].at else "",
     )
 
 
@@ -101,7 +101,13 @@ def _remedies(sched: SchedView, near: frozenset[int]) -> tuple[Remedy, ...]:
     return (Remedy("cpu-affinity", "widen affinity"),) if kept_away and allowed else ()
 
 
-def _cure(frame: Frame, near: frozenset[int]) -> str:
+def _cure(frame: Frame, sched: SchedView, near: frozenset[int]) -> str:
+    cpuset = cpulist.parse_or_empty("" if isinstance(sched.cpuset, Absent) else sched.cpuset)
+    if cpuset and not near & cpuset:  # taskset fails there
+        return (
+            f"its cgroup allows only CPU {cpulist.show(cpuset)}: give it {cpulist.show(near)} (docker update "
+            "--cpuset-cpus and --cpuset-mems; AllowedCPUs=, AllowedMemoryNodes= of the unit)"
+        )
     pid = frame.server.pid if isinstance(frame.server, ServerInfo) else None
     who = f"{pid}" if isinstance(pid, int) else "PID"
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
-from qtop.diagnose.rules.cpu_wait import SOURCE, sched_of, thread_name
+from qtop.diagnose.rules.cpu_wait import LEAST_OTHERS, SOURCE, against_others, sched_of, thread_name
 from qtop.model.frame import Competitor, Frame, SchedView, ThreadView
 from qtop.sample import Absent
 from qtop.units import percent
@@ -34,7 +34,7 @@ class Competitors(Rule):
             return CannotTell(f"who uses its CPUs: {others.detail or others}")
         used = sum(one.share for one in others)
         value = min(worst.contended, used)
-        return Observed(value, lambda: _told(sched, others, worst, used), impact=value)
+        return Observed(value, lambda: _told(frame, sched, others, worst), impact=value)
 
 
 RULE = Competitors()
@@ -45,7 +45,8 @@ def _none(worst: ThreadView) -> Told:
     return Told("nobody is in its way", lines, reason="others are looked at only while the server waits for a CPU")
 
 
-def _told(sched: SchedView, others: tuple[Competitor, ...], worst: ThreadView, used: float) -> Told:
+def _told(frame: Frame, sched: SchedView, others: tuple[Competitor, ...], worst: ThreadView) -> Told:
+    used = sum(one.share for one in others)
     names: dict[str, float] = {}
     for one in others:
         names[one.comm] = names.get(one.comm, 0.0) + one.share
@@ -56,9 +57,11 @@ def _told(sched: SchedView, others: tuple[Competitor, ...], worst: ThreadView, u
         Evidence("other processes there use", used, "CPUs", None, "/proc/PID/stat"),
         *(Evidence(f"{one.comm} ({one.pid}) on CPU {one.cpus}", one.share, "of a CPU") for one in others[:8]),
     ]
+    acting = used >= LEAST_OTHERS
     victim = others[0].pid if others else "PID"
     return Told(
         f"OTHERS USE THE SERVER'S CPUs: {used:.1f} CPUs ({who}) while it waits {percent(worst.contended)} of the time",
         tuple(lines),
-        reason=f"move them (taskset -acp), lower them (renice 19 {victim}), or stop them" if used >= 0.10 else "",
+        against_others(frame, sched) if worst.throttled <= worst.contended else (),
+        reason=f"move them (taskset -acp), lower them (renice 19 {victim}), or stop them" if acting else "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import queued_share, said
 from qtop.diagnose.rules.queueing import FULL, effective, kind_of, queue_lines, queue_ms, queue_of
+from qtop.diagnose.rules.remedies import smaller_cache
 from qtop.model.frame import EngineView, Frame
 from qtop.sample import Absent
 from qtop.units import milliseconds, number, percent
@@ -60,7 +61,8 @@ def _told(frame: Frame, engine: EngineView, use: float, running: float, waiting:
     ms = queue_ms(frame)
     queue = f", queue {milliseconds(ms)}" if ms is not None and ms >= 100.0 else ""
     held = f"KV CACHE FULL: {percent(use)}{size}, {number(waiting)} wait{queue}"
-    return Told(f"{held} — {_remedy(frame)}", tuple(lines), reason="" if waiting > 0 else "nothing waits for room")
+    reason = "" if waiting > 0 else "nothing waits for room"
+    return Told(f"{held} — {_remedy(frame)}", tuple(lines), smaller_cache(frame), reason)
 
 
 def _remedy(frame: Frame) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import engine_of, known, queued_share, said
 from qtop.diagnose.rules.queueing import kind_of, queue_lines
+from qtop.diagnose.rules.remedies import fewer_at_once
 from qtop.model.frame import EngineView, Frame
 from qtop.sample import Absent
 from qtop.units import number, percent
@@ -58,7 +59,11 @@ def _told(frame: Frame, engine: EngineView, rate: float) -> Told:
     if not isinstance(engine.finished_s, Absent):
         lines.append(Evidence("requests finished", engine.finished_s, "a second"))
     full = "" if isinstance(engine.kv_use, Absent) else f", KV cache {percent(engine.kv_use)} full"
-    return Told(f"REQUESTS ARE PREEMPTED {number(rate)} times a second{full} — {_remedy(frame)}", tuple(lines))
+    return Told(
+        f"REQUESTS ARE PREEMPTED {number(rate)} times a second{full} — {_remedy(frame)}",
+        tuple(lines),
+        fewer_at_once(frame),
+    )
 
 
 def _remedy(frame: Frame) -> str:

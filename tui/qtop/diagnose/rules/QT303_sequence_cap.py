@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import known, queued_share, said
 from qtop.diagnose.rules.queueing import COARSE, FREE, effective, kind_of, queue_lines, queue_of, title_of
+from qtop.diagnose.rules.remedies import more_at_once
 from qtop.model.frame import EngineView, Frame
 from qtop.model.several import cap_of
 from qtop.sample import Absent, Reading
@@ -83,7 +84,9 @@ def _told(frame: Frame, engine: EngineView, running: float, waiting: float, cap:
     if kind_of(frame) == "llamacpp":
         head = f"ALL {cap} SLOTS BUSY, {number(waiting)} requests wait"
         return Told(
-            f"{head} — start llama-server with more slots: {knob} {cap * 2} and --ctx-size doubled too", tuple(lines)
+            f"{head} — start llama-server with more slots: {knob} {cap * 2} and --ctx-size doubled too",
+            tuple(lines),
+            more_at_once(frame),
         )
     use, capacity = known(engine.kv_use), known(engine.kv_capacity_tokens)
     if use is not None:
@@ -96,4 +99,4 @@ def _told(frame: Frame, engine: EngineView, running: float, waiting: float, cap:
     if capacity is not None:
         lines.append(Evidence("the KV cache holds", capacity, "tokens"))
     head = f"REQUEST LIMIT REACHED: {running:.0f} of {cap} run, {number(waiting)} wait, KV cache {percent(use)} full"
-    return Told(f"{head} — raise {knob}{room}", tuple(lines))
+    return Told(f"{head} — raise {knob}{room}", tuple(lines), more_at_once(frame))

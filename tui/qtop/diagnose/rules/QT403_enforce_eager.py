@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import CannotTell, Evidence, NotApplicable, Told
 from qtop.diagnose.rules.configured import gpus_in_use, host_gap
+from qtop.diagnose.rules.remedies import CUDA_GRAPHS
 from qtop.diagnose.rules.switched import TurnedOff
 from qtop.model.frame import Frame
 from qtop.model.settings import SettingsView
@@ -50,7 +51,8 @@ class EnforceEager(TurnedOff):
             Evidence(one.name, one.value, "", None, one.source),
             Evidence("no kernel on the GPU while requests run", cost, "of the time", LEAST, "1 − NVML utilization.gpu"),
         )
-        return Told(f"CUDA GRAPHS ARE OFF: {seen}; restart without {remove}", lines)
+        remedies = (CUDA_GRAPHS,) if one.name == "enforce_eager" else ()
+        return Told(f"CUDA GRAPHS ARE OFF: {seen}; restart without {remove}", lines, remedies)
 
 
 RULE = EnforceEager()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import Evidence, Told
 from qtop.diagnose.rules.common import running_of, stage_share
+from qtop.diagnose.rules.remedies import CHUNKED_PREFILL
 from qtop.diagnose.rules.switched import TurnedOff
 from qtop.model.frame import Frame
 from qtop.model.serving import Latency
@@ -43,7 +44,9 @@ class ChunkedPrefillOff(TurnedOff):
             Evidence("enable_chunked_prefill", "off", "", None, one.source),
             Evidence("mean gap between tokens above the median gap", cost, "of the mean gap", LEAST, "proposal"),
         )
-        return Told(f"CHUNKED PREFILL IS OFF: {seen}; restart without --no-enable-chunked-prefill", lines)
+        return Told(
+            f"CHUNKED PREFILL IS OFF: {seen}; restart without --no-enable-chunked-prefill", lines, (CHUNKED_PREFILL,)
+        )
 
 
 def _stall(frame: Frame) -> float:

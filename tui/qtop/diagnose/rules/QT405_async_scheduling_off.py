@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtop.diagnose.rule import CannotTell, Evidence, NotApplicable, Told
 from qtop.diagnose.rules.configured import gpus_in_use, host_gap, version_in
+from qtop.diagnose.rules.remedies import ASYNC_SCHEDULING
 from qtop.diagnose.rules.switched import TurnedOff
 from qtop.model.frame import Frame
 from qtop.model.settings import SettingsView
@@ -58,7 +59,7 @@ class AsyncSchedulingOff(TurnedOff):
             Evidence("async_scheduling", "off", "", None, one.source),
             Evidence("no kernel on the GPU while requests run", cost, "of the time", LEAST, "1 − NVML utilization.gpu"),
         )
-        return Told(f"ASYNC SCHEDULING IS OFF: {seen}; {what}", lines)
+        return Told(f"ASYNC SCHEDULING IS OFF: {seen}; {what}", lines, (ASYNC_SCHEDULING,) if chosen else ())
 
 
 RULE = AsyncSchedulingOff()

@@ -7,6 +7,7 @@ import msgspec
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, NotApplicable, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import GIB, MIB, gpus_of
 from qtop.diagnose.rules.configured import Subject, cpu_build, held, subject_of
+from qtop.diagnose.rules.remedies import LESS_MEMORY
 from qtop.model.frame import Frame, GpuView
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -130,4 +131,5 @@ def _told(subject: Subject, claim: _Claim, value: float) -> Told:
     beside = f"while others hold {claim.others / GIB:.1f} GiB of GPU {claim.gpu}"
     fate = "; vLLM ended" if subject.ended else ""
     do = f"set --gpu-memory-utilization {lower:.2f} or stop them" if lower >= LOWEST else "stop them"
-    return Told(f"{what} {beside}{fate}: {do}", lines)
+    remedies = (LESS_MEMORY,) if lower >= LOWEST and not subject.ended else ()
+    return Told(f"{what} {beside}{fate}: {do}", lines, remedies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import GIB, engine_of, queued_share
 from qtop.diagnose.rules.configured import gpus_in_use, held, settings_of
+from qtop.diagnose.rules.remedies import MORE_MEMORY
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.model.roofline import kv_pool_bytes
 from qtop.model.settings import SettingsView
@@ -122,4 +123,5 @@ def _told(frame: Frame, gpus: tuple[GpuView, ...], view: SettingsView, share: fl
     return Told(
         f"MEMORY SHARE TOO LOW {share:g}: KV cache {percent(use)} full, {gain / GIB:.1f} GiB{more} of GPU idle; {do}",
         lines,
+        () if exact else (MORE_MEMORY,),
     )

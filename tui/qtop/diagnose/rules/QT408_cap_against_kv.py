@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import engine_of, known, running_of
 from qtop.diagnose.rules.configured import held, is_chosen, settings_of
+from qtop.diagnose.rules.remedies import FEWER_AT_ONCE
 from qtop.model.frame import EngineView, Frame
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -84,4 +85,5 @@ def _told(most: float, fits: float, each: float, pool: float, preempt: float, va
         f"CAP EXCEEDS KV CACHE: {most:.0f} requests × {number(each)} tokens > {number(pool)}; {seen}; "
         f"set --max-num-seqs {cap}",
         lines,
+        (FEWER_AT_ONCE,) if value >= PREEMPTS else (),
     )

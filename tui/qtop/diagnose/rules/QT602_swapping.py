@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.common import host_of, said
 from qtop.diagnose.rules.memory_wait import GIB, MIB, pressure_lines, stalled
+from qtop.diagnose.rules.remedies import SWAPPINESS
 from qtop.model.frame import Frame, HostView
 from qtop.sample import Absent
 
@@ -58,6 +59,7 @@ def _told(frame: Frame, host: HostView, came: float, faults: float) -> Told:
     return Told(
         f"SWAPPING: {came:.1f} MiB/s come back from swap{used} — what is in use does not fit into memory",
         (*lines, *pressure_lines(frame, host, 0.10)),
+        (SWAPPINESS,),
         reason=""
         if came < IN_MIB_S
         else "sysctl vm.swappiness=1 keeps anonymous memory longer; swapoff -a only where all of it fits",

@@ -17,6 +17,7 @@ from qtop.diagnose.rule import (
     Told,
 )
 from qtop.diagnose.rules.common import host_of, said
+from qtop.diagnose.rules.remedies import GOVERNOR, PREFERENCE
 from qtop.model.frame import Frame, HostView, SchedView
 from qtop.sample import Absent, Why
 
@@ -73,5 +74,6 @@ def _told(frame: Frame, host: HostView, governor: str, preference: str) -> Told:
     return Told(
         f"CPU GOVERNOR {governor.split(maxsplit=1)[0]}, not performance{clock}",
         tuple(lines),
+        (PREFERENCE, GOVERNOR) if preference else (GOVERNOR,),
         reason="cpupower frequency-set -g performance (root, until the next boot); it costs power",
     )

@@ -15,20 +15,21 @@ from qtop.diagnose.rule import (
     Told,
 )
 from qtop.diagnose.rules.common import host_of, said
+from qtop.diagnose.rules.remedies import NO_BALANCING
 from qtop.model.frame import Frame, HostView
 from qtop.sample import Absent
 
-PAGES_S = 100.0
-SOURCE = "proposed; kernel.numa_balancing does nothing on one node (mm/mempolicy.c)"
+PAGES_S = 500.0
+SOURCE = "measured: 1 100 to 2 200 where a server of 60 MB wanders, 240 where it moved once"
 
 
 class NumaBalancing(Rule):
-    """Pages a second that NUMA balancing moved."""
+    """Pages a second that NUMA balancing moved, over twenty seconds: it moves them in bursts, a scan at a time."""
 
     id = "QT604"
     title = "NUMA balancing migrates pages"
-    enter = (Enter(Severity.WARNING, at=PAGES_S, seconds=24.0, of=30.0),)
-    clear = Clear(below=50.0, seconds=30.0)
+    enter = (Enter(Severity.WARNING, at=PAGES_S, seconds=45.0, of=60.0),)
+    clear = Clear(below=PAGES_S / 2, seconds=20.0)
 
     def look(self, frame: Frame) -> Answer:
         """0 where it is switched off, whatever else moves pages."""
@@ -41,9 +42,9 @@ class NumaBalancing(Rule):
             return NotApplicable("the host has one NUMA node: balancing has no effect there")
         if isinstance(host.numa_balancing, Absent):
             return CannotTell(f"kernel.numa_balancing: {said(host.numa_balancing)}")
-        if isinstance(host.migrations_s, Absent):
-            return CannotTell(f"how many pages are moved: {said(host.migrations_s)}")
-        pages = host.migrations_s if host.numa_balancing else 0.0
+        if isinstance(host.migrations_mean_s, Absent):
+            return CannotTell(f"how many pages are moved: {said(host.migrations_mean_s)}")
+        pages = host.migrations_mean_s if host.numa_balancing else 0.0
         return Observed(pages, lambda: _told(host, pages), figure=f"{pages:.0f} pages/s")
 
 
@@ -54,7 +55,7 @@ def _told(host: HostView, pages: float) -> Told:
     setting = host.numa_balancing if isinstance(host.numa_balancing, int) else None
     nodes = host.nodes if isinstance(host.nodes, int) else None
     lines = [
-        Evidence("pages moved between nodes", pages, "a second", PAGES_S, SOURCE),
+        Evidence("pages moved between nodes, over twenty seconds", pages, "a second", PAGES_S, SOURCE),
         Evidence("kernel.numa_balancing", setting, "", None, "a bit mask: 1 balancing, 2 memory tiering"),
         Evidence("NUMA nodes", nodes, ""),
     ]
@@ -63,6 +64,7 @@ def _told(host: HostView, pages: float) -> Told:
     return Told(
         f"NUMA BALANCING MOVES {pages:.0f} pages a second — bind the server to its GPU's node, or switch it off",
         tuple(lines),
+        (NO_BALANCING,),
         reason=""
         if pages < PAGES_S
         else (

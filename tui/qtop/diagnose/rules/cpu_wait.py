@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qtop.diagnose.rule import CannotTell, Clear, Enter, NotApplicable, Severity
-from qtop.model.frame import Frame, SchedView, ThreadView
+from qtop.diagnose.rule import CannotTell, Clear, Enter, NotApplicable, Remedy, Severity
+from qtop.model.frame import Frame, HostView, SchedView, ThreadView
 from qtop.sample import Absent, Why
 
 SOURCE = "measured: healthy ≤ 0.06, smallest real case 0.25 of wall time (H100 with vLLM, llama.cpp on 2 cores)"
@@ -18,6 +18,20 @@ NAMES = {
     "scheduler": "the scheduler's main thread",
     "api": "the API server's main thread",
 }
+
+
+LEAST_OTHERS = 0.10
+"""CPUs' worth of time that others use, from which it is worth acting on them."""
+_NICE, _AWAY = Remedy("neighbours-nice", "lower the others"), Remedy("neighbours-cpus", "move the others off")
+
+
+def against_others(frame: Frame, sched: SchedView) -> tuple[Remedy, ...]:
+    """What helps where other processes are in the server's way; moving them only where the host has another CPU."""
+    others = sched.competitors
+    if isinstance(others, Absent) or sum(one.share for one in others) < LEAST_OTHERS:
+        return ()
+    several = isinstance(frame.host, HostView) and frame.host.cpus > 1
+    return (_NICE, _AWAY) if several else (_NICE,)
 
 
 def thread_name(thread: ThreadView) -> str:

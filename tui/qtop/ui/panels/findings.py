@@ -14,6 +14,10 @@ PLANS = {"d": "app.demo", "s": "app.choose"}
 """What the keys do that the verdict offers where no finding fires."""
 
 
+NAME_CELLS = 16
+"""Of a finding's name that more than one key beside it must leave."""
+
+
 def numbered(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
     """The remedies behind the keys 1–9: those of firing findings, in order; one that several offer has one key."""
     first: dict[str, tuple[Finding, Remedy]] = {}
@@ -115,8 +119,10 @@ def _line(look: Look, finding: Finding, keys: dict[str, int], width: int) -> Lin
         mine = [keys.get(remedy.knob) for remedy in finding.remedies]
         tail = [look.seg(share, pen if finding.state is State.FIRING else "label")]
         used = len(share)
-        for number in (one for one in mine if one is not None):
-            label = f"  [{number}] fix"
+        for place, number in enumerate(one for one in mine if one is not None):
+            label = f"  [{number}] fix" if place == 0 else f" [{number}]"
+            if place and room - used - len(label) < NAME_CELLS:
+                break  # the keys work all the same, and the rule's page names them
             tail.append(look.seg(label, "key", f"app.fix({number})"))
             used += width_of(label)
         name = fit(finding.title, max(0, room - used))

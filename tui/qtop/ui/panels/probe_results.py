@@ -278,7 +278,7 @@ def compare_lines(look: Look, before: Trial, after: Trial, width: int) -> list[L
     pen = {"better": "good", "worse": "crit"}.get(told.verdict, "text")
     name = f"Test {after.number} against test {before.number}"
     lines = [title(look, name, width, "medians of the requests"), (look.seg(told.verdict, pen),)]
-    lines += [_change(look, change, width) for change in (told.ttft, told.itl)]
+    lines += [_change(look, change, width) for change in (told.ttft, told.itl, told.whole) if change is not None]
     failed = [sum(not result.ok for result in trial.results) for trial in (before, after)]
     if any(failed):
         many = f"failed: {failed[0]} of {len(before.results)} before, {failed[1]} of {len(after.results)} after"

@@ -17,6 +17,7 @@ from qtop.ui.lines import Lines
 from qtop.ui.look import Look
 from qtop.ui.panels.findings import verdict_line
 from qtop.ui.panels.header import Key, Status, header_line, key_line
+from qtop.ui.panels.progress import Progress, progress_lines
 from qtop.ui.spans import SpanCompositor
 from qtop.ui.steady import Calm
 from qtop.ui.trials import ProbeState
@@ -34,6 +35,8 @@ class View:
     probe: ProbeState
     message: str
     history: History
+    progress: Progress | None = None
+    """A change under way."""
 
 
 class MainScreen(Screen[None]):
@@ -59,10 +62,11 @@ class MainScreen(Screen[None]):
         return self.qtop.look
 
     def compose(self) -> ComposeResult:
-        """Two rows above, one below, the screen's own between them."""
+        """Two rows above, one below, the screen's own between them; two more while a change is under way."""
         yield Lines(id="header", classes="row")
         yield Lines(id="verdict", classes="row")
         yield from self.body()
+        yield Lines(id="progress")
         yield Lines(id="keys", classes="row")
 
     def body(self) -> Iterable[Widget]:
@@ -103,7 +107,20 @@ class MainScreen(Screen[None]):
         """Columns there are for its lines."""
         return max(20, self.lines(name).size.width)
 
+    @property
+    def rows_between(self) -> int:
+        """Rows that a screen of one block of lines has for it: less the chrome, its margin, and a change under way."""
+        return max(3, self.size.height - 4 - (len(self.lines("progress").lines) if self.has_class("busy") else 0))
+
+    def _draw_progress(self, view: View) -> None:
+        self.lines("progress").show(progress_lines(self.look, view.progress, max(20, self.size.width - 2)))
+        busy = view.progress is not None
+        if busy is not self.has_class("busy"):
+            self.set_class(busy, "busy")
+            self.call_after_refresh(self.qtop.redraw)  # what stands above has got more or fewer rows
+
     def _draw_chrome(self, view: View) -> None:
+        self._draw_progress(view)
         look, width, snapshot, status = self.look, self.size.width, view.snapshot, view.status
         self.lines("header").show([header_line(look, snapshot.frame, status, width)])
         extra: tuple[Key, ...] = ()

@@ -1,9 +1,9 @@
-"""Dialogs: the preview of a change, the choice among servers, a page of text. Each ends on Esc."""
+"""Dialogs: keep or put back, go on or not, the choice among servers, a page of text. Each ends on Esc."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,31 +15,28 @@ from textual.widgets.option_list import Option
 from qtop.source.attach import Choice
 from qtop.ui.cells import wrap
 from qtop.ui.lines import Lines
-from qtop.ui.look import Line, Look
-
-if TYPE_CHECKING:
-    from qtop.act.change import Plan
+from qtop.ui.look import Look
 
 FRAME = 4
 """Rows of a dialog that its border and padding take."""
 
 
-class PreviewDialog(ModalScreen[bool]):
-    """What a change would do, and what measuring it sends; Enter applies."""
+class KeepDialog(ModalScreen[bool]):
+    """A change that showed no effect, or none that could be told: keep it, or put it back?"""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,y", "apply", "Apply"),
-        Binding("escape,n,q", "leave", "Cancel"),
+        Binding("enter,escape,n,q", "back", "Put back"),
+        Binding("k,y", "keep", "Keep"),
     ]
 
-    def __init__(self, look: Look, plan: Plan, cost: str, warning: str | None) -> None:
+    def __init__(self, look: Look, name: str, text: str) -> None:
         super().__init__()
-        self._look, self._plan, self._cost, self._warning = look, plan, cost, warning
+        self._look, self._heading, self._text = look, name, text
 
     def compose(self) -> ComposeResult:
         """One box of lines."""
         with Vertical(classes="dialog"):
-            yield Lines(id="preview")
+            yield Lines(id="keep")
 
     def on_mount(self) -> None:
         """Fill it, now that the width is known."""
@@ -50,35 +47,65 @@ class PreviewDialog(ModalScreen[bool]):
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
-        look, width = self._look, max(20, self.query_one("#preview").size.width)
-        head: list[Line] = [(look.seg("Change ", "label"), look.seg(self._plan.knob, "title")), ()]
-        head += [(look.seg(text),) for text in wrap(self._plan.summary, width)]
-        detail: list[Line] = [
-            (look.seg(f"  {text}", "label"),) for line in self._plan.lines for text in wrap(line, width - 2)
-        ]
-        rest: list[Line] = [()]
-        rest += [(look.seg(text, "label"),) for text in wrap(self._cost, width)]
-        rest += [(look.seg(text, "label"),) for text in wrap("kept if the server gets better, else put back", width)]
-        for warning in (*self._plan.warnings, *([self._warning] if self._warning else [])):
-            rest += [(look.seg(text, "warn"),) for text in wrap(f"warning: {warning}", width)]
+        look, width = self._look, max(20, self.query_one("#keep").size.width)
         keys = (
-            look.seg("Enter", "key", "screen.apply"),
-            look.seg(" apply   ", "label", "screen.apply"),
+            look.seg("Enter", "key", "screen.back"),
+            look.seg(" put the old values back   ", "label", "screen.back"),
+            look.seg("k", "key", "screen.keep"),
+            look.seg(" keep it", "label", "screen.keep"),
+        )
+        told = [(look.seg(text),) for text in wrap(self._text, width)]
+        self.query_one("#keep", Lines).show([(look.seg(self._heading, "title"),), (), *told, (), keys])
+
+    def action_keep(self) -> None:
+        """It stays."""
+        self.dismiss(True)
+
+    def action_back(self) -> None:
+        """The old values."""
+        self.dismiss(False)
+
+
+class ConfirmDialog(ModalScreen[bool]):
+    """Lines to read, and Enter to go on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,y", "go", "Go on"),
+        Binding("escape,n,q", "leave", "Cancel"),
+    ]
+
+    def __init__(self, look: Look, name: str, texts: Sequence[str], go: str) -> None:
+        super().__init__()
+        self._look, self._heading, self._texts, self._go = look, name, tuple(texts), go
+
+    def compose(self) -> ComposeResult:
+        """One box of lines."""
+        with Vertical(classes="dialog"):
+            yield Lines(id="confirm")
+
+    def on_mount(self) -> None:
+        """Fill it, now that the width is known."""
+        self.call_after_refresh(self._fill)
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        look, width = self._look, max(20, self.query_one("#confirm").size.width)
+        told = [(look.seg(row, "label"),) for text in self._texts for row in wrap(text, width)]
+        room = int(self.app.size.height * 0.9) - FRAME - 4
+        if len(told) > room:
+            told = [*told[: room - 1], (look.seg("…", "label"),)]
+        keys = (
+            look.seg("Enter", "key", "screen.go"),
+            look.seg(f" {self._go}   ", "label", "screen.go"),
             look.seg("Esc", "key", "screen.leave"),
             look.seg(" leave everything as it is", "label", "screen.leave"),
         )
-        room = int(self.app.size.height * 0.9) - FRAME
-        over = len(head) + len(detail) + len(rest) + 2 - room
-        if over > 0:  # what it costs, what it warns of and the keys are there whatever goes
-            head, rest = [line for line in head if line], [line for line in rest if line]
-            over -= 3
-        if over > 0:
-            detail = detail[: max(0, len(detail) - over - 1)]
-            detail.append((look.seg("  … more in a taller terminal", "warn"),))
-        gap: list[Line] = [()] if len(head) + len(detail) + len(rest) + 2 <= room else []
-        self.query_one("#preview", Lines).show([*head, *detail, *rest, *gap, keys])
+        self.query_one("#confirm", Lines).show([(look.seg(self._heading, "title"),), (), *told, (), keys])
 
-    def action_apply(self) -> None:
+    def action_go(self) -> None:
         """Yes."""
         self.dismiss(True)
 

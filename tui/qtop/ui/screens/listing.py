@@ -53,11 +53,11 @@ class ListScreen(MainScreen):
     def room(self, view: View) -> int:
         """Rows between head and foot."""
         held = len(self.head(view, self.list_width)) + len(self.foot(view, self.list_width))
-        return max(1, max(3, self.size.height - 4) - held)
+        return max(1, self.rows_between - held)
 
     def draw_body(self, view: View) -> None:
         """Head, then as many rows as fit from the first wanted, then the foot."""
-        width, height = self.list_width, max(3, self.size.height - 4)
+        width, height = self.list_width, self.rows_between
         head, foot = list(self.head(view, width)), list(self.foot(view, width))
         rows = list(self.rows(view, width))
         room = max(1, height - len(head) - len(foot))

@@ -99,7 +99,7 @@ class PlotsScreen(MainScreen):
         menu, whole = self.lines("menu"), self.size.width - 2
         listed = whole >= LEAST_FOR_MENU
         menu.display = listed
-        height = max(7, self.size.height - 4)
+        height = max(7, self.rows_between)
         if listed:
             menu.styles.width = MENU
             menu.show(menu_lines(look, frame, plot, height))

@@ -74,7 +74,7 @@ class ProbeScreen(MainScreen):
     def draw_body(self, view: View) -> None:
         """The test under way, or else the form; the tests that ended; one of them in full."""
         self._view = view
-        width, height = max(40, self.size.width - 2), max(3, self.size.height - 4)
+        width, height = max(40, self.size.width - 2), self.rows_between
         self.lines("page").show(self._page(view, width, height))
 
     def draw_probe(self, probe: ProbeState) -> None:
