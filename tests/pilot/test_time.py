@@ -15,7 +15,7 @@ from tests.pilot.conftest import MakeRecording
 from tests.pilot.helpers import at_end, lines, make_app, row, running, until
 from tests.pilot.test_keys import message
 
-from qtop.record.members import MemberFile
+from qtop.record.blockfile import BlockFile
 from qtop.record.reader import Recording
 from qtop.sample import WakeupSample
 from qtop.source.replay import ReplaySource
@@ -227,10 +227,10 @@ async def test_a_disk_that_fills_up_under_a_recording_is_one_clear_line(
         assert writer is not None
         await until(pilot, lambda: writer.stats.samples == 3)
 
-        def full(self: MemberFile, line: bytes) -> None:
+        def full(self: BlockFile, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(MemberFile, "append", full)
+        monkeypatch.setattr(BlockFile, "append", full)
         source.play(*Machine().samples(6, 8))
         await until(pilot, lambda: writer.error is not None)
         source.play(Machine().sample(8.0))

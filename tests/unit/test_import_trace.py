@@ -486,18 +486,16 @@ def test_errors_of_files(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qtop.record import members
-
     trace = write(tmp_path / "t", *(changed(t=1000.0 + i) for i in range(5)))
     left = [3]
 
-    def full(fd: int, data: bytes) -> None:
+    def full(fd: int, data: bytes, offset: int) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "x")
-        os.write(fd, data)
+        os.pwrite(fd, data, offset)
 
-    monkeypatch.setattr(members, "write_all", full)
+    monkeypatch.setattr("qtop.record.blockfile.write_at", full)
     with pytest.raises(QtopError, match=r"cannot write .*: No space left on device"):
         import_trace(trace, tmp_path / "a.qtop")
     assert not (tmp_path / "a.qtop").exists()

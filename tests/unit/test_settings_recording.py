@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.behaved import capture
+from tests.fakes.members import MemberFile, Thinner
 from tests.fakes.spawned import Spawned
 
 from qtop.collect.config_in_force import command_line, config_file, environment
@@ -21,7 +22,7 @@ from qtop.collect.config_in_force.server_info import CLOSED, TURNED_OFF, underst
 from qtop.collect.engine.exposition import parse
 from qtop.diagnose.engine import Verdict
 from qtop.model.derive import Deriver
-from qtop.record.members import MEMBER_RECORDS
+from qtop.record.blockfile import BLOCK_RECORDS
 from qtop.record.reader import Recording
 from qtop.record.redact import Redactor
 from qtop.record.writer import RecordingWriter
@@ -118,6 +119,15 @@ def recorded(path: Path, samples: list[Sample]) -> Recording:
     return Recording(path)
 
 
+def recorded_by_members(path: Path, samples: list[Sample]) -> Recording:
+    """As qtop recorded before blocks: settings once a member."""
+    file, thinner = MemberFile(path, Header.here(1.0)), Thinner()
+    for sample in samples:
+        file.append(encode_sample(thinner.thin(sample, file.begins_member)))
+    file.close()
+    return Recording(path)
+
+
 def full_info() -> ServerInfo:
     """As much as a vLLM in development mode tells."""
     told = understood(json.loads(capture("vllm.server_info.json")))
@@ -126,11 +136,14 @@ def full_info() -> ServerInfo:
     return info_of(*told, *command_line.settings(words.split(), "vllm"))
 
 
-def test_settings_come_back_from_every_place_and_change_where_they_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [recorded, recorded_by_members])
+def test_settings_come_back_from_every_place_and_change_where_they_changed(
+    tmp_path: Path, write: Callable[[Path, list[Sample]], Recording]
+) -> None:
     before = full_info()
     after = msgspec.structs.replace(before, settings=(Setting("max_num_seqs", "8", COMMAND_LINE),))
     other = msgspec.structs.replace(after, pid=2, settings=Absent(Why.NOT_YET, "being read"))
-    count = 3 * MEMBER_RECORDS
+    count = 3 * BLOCK_RECORDS
     gone = Absent(Why.LOST, "the server ended")
     samples = [
         Sample(
@@ -139,17 +152,17 @@ def test_settings_come_back_from_every_place_and_change_where_they_changed(tmp_p
         )
         for n in range(count)
     ]
-    recording = recorded(tmp_path / "a.qtop", samples)
+    recording = write(tmp_path / "a.qtop", samples)
     assert [sample.server for sample in recording.samples()] == [sample.server for sample in samples]
     for n in (0, 59, 60, 99, 100, 119, 120, 155, 170, count - 1):
         assert next(iter(recording.seek(T0 + n))).server == samples[n].server, n
 
 
-def test_settings_are_written_once_a_member(tmp_path: Path) -> None:
-    samples = [Sample(t=T0 + n, server=full_info()) for n in range(2 * MEMBER_RECORDS)]
+def test_settings_are_written_once_a_block(tmp_path: Path) -> None:
+    samples = [Sample(t=T0 + n, server=full_info()) for n in range(2 * BLOCK_RECORDS)]
     recorded(tmp_path / "a.qtop", samples)
-    lines = _lines(tmp_path / "a.qtop")
-    assert 2 <= sum(b"max_num_seqs" in line for line in lines) <= 3
+    content = gzip.decompress((tmp_path / "a.qtop").read_bytes())
+    assert content.count(b'"max_num_seqs"') == 2 * encode_sample(samples[0]).count(b'"max_num_seqs"') > 0
 
 
 def test_settings_cost_little_room(tmp_path: Path) -> None:
@@ -158,13 +171,13 @@ def test_settings_cost_little_room(tmp_path: Path) -> None:
     def size(name: str, info: ServerInfo) -> int:
         samples = [
             Sample(t=T0 + n, server=info, engine=EngineSample(n, 1.0, {key: v + n for key, v in series.items()}))
-            for n in range(2 * MEMBER_RECORDS)
+            for n in range(2 * BLOCK_RECORDS)
         ]
         recorded(tmp_path / name, samples)
         return (tmp_path / name).stat().st_size
 
     without = size("without.qtop", info_of(settings=NOT_RECORDED))
-    assert (size("with.qtop", full_info()) - without) / (2 * MEMBER_RECORDS) < 100
+    assert (size("with.qtop", full_info()) - without) / (2 * BLOCK_RECORDS) < 100
 
 
 def test_an_old_recording_opens_without_settings() -> None:
@@ -172,15 +185,6 @@ def test_an_old_recording_opens_without_settings() -> None:
     server = decode_sample(line).server
     assert isinstance(server, ServerInfo)
     assert server.settings == NOT_RECORDED and server.settings_missing == {}
-
-
-def _lines(path: Path) -> list[bytes]:
-    data, lines = path.read_bytes(), []
-    while data:
-        member = zlib.decompressobj(31)
-        lines += (member.decompress(data) + member.flush()).splitlines()
-        data = member.unused_data
-    return lines
 
 
 # ---- in a report

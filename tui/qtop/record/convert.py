@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from qtop import __version__
 from qtop.errors import QtopError
-from qtop.record.members import MemberFile
+from qtop.record.blockfile import BlockFile
 from qtop.record.trace import cpu_times, is_trace_line, samples
 from qtop.record.trace_values import number
 from qtop.sample.codec import Header, encode_sample
@@ -67,7 +67,7 @@ def import_trace(trace: Path, out: Path, overwrite: bool = False) -> Imported:
         cpus=survey.cpus,
         truncated=survey.cut,
     )
-    file = MemberFile(out, header, overwrite)
+    file = BlockFile(out, header, overwrite)
     try:
         for sample in samples(line for line in _lines(trace) if line is not None):
             file.append(encode_sample(sample))

@@ -1,4 +1,7 @@
-"""The file format, read: lines out of gzip members, past whatever is torn, in flat memory."""
+"""Lines out of gzip members, past whatever is torn, in flat memory: recordings as they were before blocks (see
+``frames``).
+
+A member holds at most 60 lines, flushed after every line; the first line of the file is its header."""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import BinaryIO, NamedTuple
 
-from qtop.record.members import GZIP_WBITS, MAGIC
-
+MAGIC = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+"""How a member begins: gzip, deflate, no flags, no time (source: RFC 1952 §2.3; zlib writes it so)."""
+GZIP_WBITS = 31
 CHUNK = 1 << 16
 MAX_OUT = 1 << 20
 """Bytes inflated at a time, so that a hostile file cannot fill the memory."""
@@ -88,16 +92,16 @@ def _salvage(inflater: zlib._Decompress, chunk: bytes) -> bytes:
     return bytes(out)
 
 
-def find_member(file: BinaryIO, start: int) -> int | None:
+def find_member(file: BinaryIO, start: int, magic: bytes = MAGIC) -> int | None:
     """Offset of the next place at or after ``start`` that looks like the beginning of a member."""
     file.seek(start)
     base, window = start, b""
     while chunk := file.read(CHUNK):
         window += chunk
-        found = window.find(MAGIC)
+        found = window.find(magic)
         if found >= 0:
             return base + found
-        keep = len(MAGIC) - 1
+        keep = len(magic) - 1
         base += max(0, len(window) - keep)
         window = window[-keep:]
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -15,9 +16,8 @@ import msgspec
 
 from qtop.clock import wall
 from qtop.errors import QtopError
-from qtop.record.members import MEMBER_RECORDS, MemberFile
+from qtop.record.blockfile import BLOCK_RECORDS, BlockFile
 from qtop.record.redact import Redactor, local_names
-from qtop.record.settings import Thinner
 from qtop.sample.codec import Header, decode_event, encode_event, encode_sample
 from qtop.sample.types import Event, Sample
 
@@ -48,6 +48,10 @@ class Stats(NamedTuple):
     """Records that were not written: the disk was too slow, or they could not be encoded."""
 
 
+class _Drop(NamedTuple):
+    before: float
+
+
 class RecordingWriter:
     """Records samples and events into a new file; QtopError at once if it cannot be created.
 
@@ -68,8 +72,8 @@ class RecordingWriter:
         self._keep_text = keep_text
         self._redactor = redactor
         quick = redactor or Redactor([socket.gethostname()])
-        self._file = MemberFile(path, msgspec.structs.replace(header, note=quick.text(header.note)), overwrite)
-        self._queue: deque[Sample | Event] = deque()
+        self._file = BlockFile(path, msgspec.structs.replace(header, note=quick.text(header.note)), overwrite)
+        self._queue: deque[Sample | Event | _Drop] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._samples = self._events = self._dropped = 0
@@ -89,6 +93,14 @@ class RecordingWriter:
                 self._dropped += 1
             return
         self._put(copy)
+
+    def drop_before(self, t: float) -> None:
+        """Let go of what was recorded before Unix time ``t``, whole blocks of it and when they are worth it (see
+        ``BlockFile.drop_before``), behind what waits to be written. Where there is no room for that the file stays."""
+        with self._wake:
+            if not self._closing and self.error is None and len(self._queue) < QUEUE:
+                self._queue.append(_Drop(t))
+                self._wake.notify()
 
     @property
     def stats(self) -> Stats:
@@ -115,13 +127,16 @@ class RecordingWriter:
 
     def _run(self) -> None:
         redactor = self._redactor or Redactor(local_names(), self._keep_text)
-        thinner = Thinner()
         since_look = 0
         try:
             while (item := self._next()) is not None:
+                if isinstance(item, _Drop):
+                    with contextlib.suppress(OSError):
+                        self._file.drop_before(item.before)
+                    continue
                 try:
                     if isinstance(item, Sample):
-                        line = encode_sample(thinner.thin(redactor.sample(item), self._file.begins_member))
+                        line = encode_sample(redactor.sample(item))
                     else:
                         line = encode_event(redactor.event(item))
                 except QtopError:
@@ -133,7 +148,7 @@ class RecordingWriter:
                     self._samples += isinstance(item, Sample)
                     self._events += isinstance(item, Event)
                 since_look += 1
-                if since_look >= MEMBER_RECORDS:
+                if since_look >= BLOCK_RECORDS:
                     since_look = 0
                     if self._file.unlinked():
                         self._stop("the file was removed", kept=False)
@@ -147,7 +162,7 @@ class RecordingWriter:
             self._stop(f"internal error ({type(error).__name__})")
             self._file.abandon()
 
-    def _next(self) -> Sample | Event | None:
+    def _next(self) -> Sample | Event | _Drop | None:
         with self._wake:
             while not self._queue:
                 if self._closing:
@@ -161,6 +176,6 @@ class RecordingWriter:
         with self._wake:
             count = f"{self._samples} sample{'' if self._samples == 1 else 's'}"
             rest = f"{count} kept in {self.path}" if kept else f"{self.path} is gone"
-            self._dropped += len(self._queue)
+            self._dropped += sum(not isinstance(item, _Drop) for item in self._queue)
             self._queue.clear()
             self.error = f"{cause}: recording stopped at {clock}, {rest}"

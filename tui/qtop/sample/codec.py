@@ -22,6 +22,9 @@ from qtop.sample.types import Event, Sample
 SCHEMA = 1
 """Raised when an older qtop would misread a file; fields that it may ignore do not raise it."""
 
+CONTAINER = 2
+"""How a recording is kept: 1 gzip members of JSON lines, 2 frames of rows and blocks."""
+
 Source = Literal["real", "stub", "synthetic", "unknown"]
 
 SAMPLE_PREFIX = b'{"k":"s",'
@@ -32,8 +35,8 @@ _INT_MAX = 2**63
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """First line of a recording: what it is and where it comes from, without naming the host or its user."""
 
-    qtop: int = 1
-    """Version of the container (gzip members of JSON lines)."""
+    qtop: int = CONTAINER
+    """Version of the container."""
     schema: int = SCHEMA
     kind: str = "header"
     created: float
@@ -135,7 +138,9 @@ def decode_header(line: bytes) -> Header | None:
         return None
     if version.kind != "header":
         return None
-    if version.schema > SCHEMA or version.qtop > 1:
+    if version.qtop > CONTAINER:
+        raise QtopError(f"recorded by a newer qtop (container {version.qtop}): update qtop")
+    if version.schema > SCHEMA:
         raise QtopError(f"recorded by a newer qtop (schema {version.schema}): update qtop")
     try:
         fields = msgspec.json.decode(line, type=dict[str, object])

@@ -1,4 +1,6 @@
-"""The file format, written: gzip members of at most 60 JSON lines, flushed after every line.
+"""Recordings as qtop wrote them before blocks: gzip members of at most 60 JSON lines, flushed after every line.
+
+Such files open for ever: the tests make them with this.
 
 After kill -9 everything but a torn last line can be read, by qtop and by zcat. A member restarts the compressor, so a
 reader can begin at any of them; 60 lines cost about 2 % in size against one long stream.
@@ -8,57 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import zlib
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from qtop.errors import QtopError
+from qtop.record.files import create_private
+from qtop.record.inflate import GZIP_WBITS
+from qtop.sample import NOT_RECORDED, Absent, Sample, ServerInfo
 from qtop.sample.codec import Header, encode_header
 
-MAGIC = b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
-"""How every member begins: gzip, deflate, no flags, no time (source: RFC 1952 §2.3; zlib writes it so)."""
 MEMBER_RECORDS = 60
 LEVEL = 6
 """Of zlib: 0.6 ms and 6 kB for a sample of 50 kB; level 9 takes three times as long for 5 % less."""
-GZIP_WBITS = 31
 
 
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
     def flush(self, mode: int = ..., /) -> bytes: ...
-
-
-def create_private(path: Path, overwrite: bool = False) -> int:
-    """A descriptor of a new file that only its owner may read (0600); QtopError if that cannot be had.
-
-    ``overwrite`` replaces a plain file, and nothing else, by a new one; whoever reads the old one keeps it.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise QtopError(f"cannot create {path}: {os.strerror(error.errno or 0)}") from None
-    else:
-        if stat.S_ISDIR(mode):
-            raise QtopError(f"{path} is a folder: name a file in it")
-        if not overwrite:
-            raise QtopError(f"{path} exists: choose another name or pass --force")
-        if not stat.S_ISREG(mode):
-            raise QtopError(f"{path} is not a plain file: choose another name")
-    try:
-        if overwrite:
-            path.unlink(missing_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise QtopError(f"{path} exists: choose another name or pass --force") from None
-    except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-        raise QtopError(f"cannot create {path}: {reason}") from None
-    with contextlib.suppress(OSError):  # a filesystem without modes keeps what the mount gives
-        os.fchmod(fd, 0o600)
-    return fd
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -82,7 +53,7 @@ class MemberFile:
         self._compressor: _Compressor | None = None
         self._fd = create_private(path, overwrite)
         try:
-            self.append(encode_header(header))
+            self.append(encode_header(msgspec.structs.replace(header, qtop=1)))
         except OSError as error:
             self.abandon()
             path.unlink(missing_ok=True)
@@ -137,3 +108,36 @@ class MemberFile:
                 os.ftruncate(self._fd, self.bytes)
             raise
         self.bytes += len(data)
+
+
+class Thinner:
+    """Leaves out what the sample before had too."""
+
+    def __init__(self) -> None:
+        self._last: ServerInfo | None = None
+        self._thin: ServerInfo | None = None
+
+    def thin(self, sample: Sample, begins_member: bool) -> Sample:
+        """The sample as it is to be written."""
+        server = sample.server
+        if isinstance(server, Absent) or server.settings == NOT_RECORDED:
+            return sample
+        if begins_member or self._last is None or (server is not self._last and not _same(self._last, server)):
+            self._last, self._thin = server, None
+            return sample
+        if self._thin is None or server is not self._last:
+            self._last = server
+            self._thin = msgspec.structs.replace(server, settings=NOT_RECORDED, settings_missing={})
+        return msgspec.structs.replace(sample, server=self._thin)
+
+
+def _same(one: ServerInfo, other: ServerInfo) -> bool:
+    return (
+        one.settings == other.settings
+        and one.settings_missing == other.settings_missing
+        and _identity(one) == _identity(other)
+    )
+
+
+def _identity(server: ServerInfo) -> tuple[object, ...]:
+    return server.url, server.engine, server.pid, server.started
