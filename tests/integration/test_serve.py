@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -38,15 +37,18 @@ PATIENCE_S = 40.0
 
 
 class Served:
-    """A ``qtop serve`` with a stand-in of llama-server in it."""
+    """A ``qtop serve`` with a stand-in of llama-server in it; ``script``: started by its own name, as ``vllm`` is."""
 
-    def __init__(self, folder: Path, *more: str, name: str = "one", port: int = 0) -> None:
+    def __init__(self, folder: Path, *more: str, name: str = "one", port: int = 0, script: bool = False) -> None:
         self.program = folder / "llama-server"
-        shutil.copy(ROOT / "tests/fakes/llama_like.py", self.program)
+        source = (ROOT / "tests/fakes/llama_like.py").read_text()
+        self.program.write_text(f"#!{sys.executable} -S\n{source}")
+        self.program.chmod(0o755)
         self.port = port or free_port()
         self.name, self.folder = name, folder
         self.log = folder / f"{name}.log"
-        self.words = [sys.executable, "-S", str(self.program), "--port", str(self.port), "--parallel", "4", *more]
+        interpreter = [] if script else [sys.executable, "-S"]
+        self.words = [*interpreter, str(self.program), "--port", str(self.port), "--parallel", "4", *more]
         self.said = folder / f"{name}.said"
         command = [sys.executable, "-m", "qtop", "serve", "--name", name, "--log", str(self.log), "--", *self.words]
         with self.said.open("wb") as said:
@@ -174,6 +176,20 @@ def test_other_words_and_back(make: Callable[..., Served]) -> None:
     served.up(other_than=third)
     assert served.state()["argv"] == served.words
     assert served.process.poll() is None
+
+
+def test_a_script_is_changed_and_put_back_too(make: Callable[..., Served]) -> None:
+    """Its process shows the interpreter before it, which is not in the command that ``qtop serve`` was given."""
+    served = make(script=True)
+    first = served.up()
+    process = argv_of(first)
+    assert list(process) != served.words  # type: ignore[arg-type]
+    assert served.apply("--parallel=8").kept
+    second = served.up(other_than=first)
+    assert served.state()["argv"] == [*process[:-1], "8"]  # type: ignore[index]
+    assert undo().restored == 1
+    served.up(other_than=second)
+    assert served.state()["argv"] == list(process)  # type: ignore[arg-type]
 
 
 def test_words_that_cannot_start_are_not_tried_again(make: Callable[..., Served]) -> None:

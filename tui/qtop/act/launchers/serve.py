@@ -38,6 +38,7 @@ class Serve:
         launch = self._bare.capture(pid)
         if launch is not None:
             launch.update(
+                given=list(state["argv"]),
                 socket=state["socket"],
                 name=state["name"],
                 serve=state["serve"],
@@ -75,10 +76,10 @@ class Serve:
             return self._bare.running(launch)
         if state["phase"] == RUNNING and child_alive(state):
             launch.update(pid=state["child"][0], start=state["child"][1], log_from=state["log_from"])
-            return list(state["argv"])
+            return _words(launch, state)
         launch["ended"] = state["ended"]
         # One that is started again by itself in a moment is not down.
-        return list(state["argv"]) if state["phase"] == WAITING else None
+        return _words(launch, state) if state["phase"] == WAITING else None
 
     def configured(self, launch: Launch) -> list[str] | None:
         """What it does not run now it will not start again by itself."""
@@ -139,3 +140,9 @@ class Serve:
     def check(self, launch: Launch, argv: list[str]) -> None:
         """Root's helper starts no processes."""
         self._bare.check(launch, argv)
+
+
+def _words(launch: Launch, state: State) -> list[str]:
+    """What it runs, as the process shows it: of a script (vllm) that is its interpreter and the script."""
+    words: list[str] = launch["argv"] if state["argv"] == launch.get("given") else state["argv"]
+    return list(words)
