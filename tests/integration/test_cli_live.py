@@ -170,6 +170,42 @@ def test_a_recording_of_so_many_seconds(tmp_path: Path, server: Spawned) -> None
     assert again.returncode == EXIT_USAGE and "--force" in again.stderr and len(samples_of(out)) == len(kept)
 
 
+def test_one_of_several_samples_and_no_larger_than_this(tmp_path: Path, server: Spawned) -> None:
+    out = tmp_path / "x.qtop"
+    ask = ("record", "-o", str(out), "--interval", "0.1", "--url", server.url)
+    assert run(*ask, "--every", "1", "--seconds", "5").returncode == EXIT_OK
+    kept = [sample.t for sample in samples_of(out)]
+    assert 4 <= len(kept) <= 7
+    assert all(0.8 < later - earlier < 2.5 for earlier, later in pairwise(kept))
+    done = run(*ask, "--force", "--max-size", "100kB")
+    assert done.returncode == EXIT_OK and "(as large as it may get)" in done.stderr
+    assert len(samples_of(out)) > 7
+
+
+def test_a_ring_keeps_what_the_one_before_held(tmp_path: Path, server: Spawned) -> None:
+    out = tmp_path / "x.qtop"
+    ask = ("record", "-o", str(out), "--ring", "1m", "--seconds", "1", "--url", server.url)
+    assert run(*ask).returncode == EXIT_OK
+    first = [sample.t for sample in samples_of(out)]
+    assert run(*ask).returncode == EXIT_OK
+    assert [sample.t for sample in samples_of(tmp_path / "x.before.qtop")] == first
+    assert samples_of(out)[0].t > first[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "must"),
+    [
+        (("--ring", "2x"), "--ring: must be a minute or more, as 90s, 15m, 2h or 1d, not 2x"),
+        (("--ring", "10"), "a minute or more"),
+        (("--max-size", "3"), "--max-size: must be 100 kB or more, as 200MB or 1GiB, not 3"),
+        (("--every", "0"), "a positive number of seconds"),
+    ],
+)
+def test_a_ring_of_no_time_is_one_line(tmp_path: Path, words: tuple[str, str], must: str) -> None:
+    done = run("record", "-o", str(tmp_path / "x.qtop"), *words)
+    assert done.returncode == EXIT_USAGE and must in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_file_size_limit_is_one_line(tmp_path: Path, server: Spawned) -> None:
     out = tmp_path / "x.qtop"
     with Recorder(out, "--url", server.url, before=("bash", "-c", 'ulimit -f 30; exec "$@"', "-")) as recorder:

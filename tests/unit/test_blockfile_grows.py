@@ -93,6 +93,21 @@ def test_the_oldest_blocks_go(tmp_path: Path) -> None:
     assert times(Recording(path)) == kept[-5:] and times(recording) == kept[-5:]
 
 
+def test_the_oldest_blocks_go_until_the_file_is_small_enough(tmp_path: Path) -> None:
+    path = tmp_path / "a.qtop"
+    file = rows(path, 10 * BLOCK_RECORDS + 30)
+    size = file.bytes
+    assert not file.drop_to(size)
+    assert file.drop_to(size - 1)
+    assert file.bytes == path.stat().st_size <= 0.75 * size
+    kept = times(Recording(path))
+    assert kept[-1] == 1000.0 + 10 * BLOCK_RECORDS + 29 and len(kept) >= 2 * BLOCK_RECORDS
+    assert kept == [kept[0] + i for i in range(len(kept))] and (kept[0] - 1000.0) % BLOCK_RECORDS == 0
+    assert file.drop_to(1), "all that is in blocks"
+    assert times(Recording(path)) == kept[-30:]
+    file.close()
+
+
 def test_a_ring_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "a.qtop"
     writer = RecordingWriter(path, HEADER, redactor=Redactor())

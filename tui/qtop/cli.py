@@ -6,6 +6,7 @@ import argparse
 import errno
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -83,6 +84,24 @@ def _interval(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return _between(text, 1e-6, 86_400.0 * 7, "a positive number of seconds")
+
+
+def _span(text: str) -> float:
+    """Seconds out of 90, 90s, 15m, 2h or 1d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] if found else 0.0
+    if not 60.0 <= seconds <= 86_400.0 * 366:
+        raise argparse.ArgumentTypeError(f"must be a minute or more, as 90s, 15m, 2h or 1d, not {text}")
+    return seconds
+
+
+def _bytes(text: str) -> int:
+    """Bytes out of 200MB, 1.5GiB or a plain number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?", text.strip().lower())
+    size = float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2] or " ") if found else 0.0
+    if not 1e5 <= size <= 1e15:
+        raise argparse.ArgumentTypeError(f"must be 100 kB or more, as 200MB or 1GiB, not {text}")
+    return int(size)
 
 
 def _speed(text: str) -> float:
@@ -173,6 +192,11 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("record", "record without a terminal")
     one.add_argument("-o", "--output", required=True, metavar="FILE", help="the recording to write (.qtop)")
     one.add_argument("--seconds", type=_seconds, metavar="N", help="stop after so long (default: until Ctrl-C)")
+    one.add_argument("--every", type=_seconds, metavar="S", help="a sample every S seconds (default: each)")
+    one.add_argument(
+        "--ring", type=_span, metavar="2h", help="keep about the last 2h; an older FILE becomes NAME.before.qtop"
+    )
+    one.add_argument("--max-size", type=_bytes, metavar="200MB", help="stop there; with --ring let the oldest go")
     one.add_argument("--force", action="store_true", help="overwrite FILE")
     one = verb("replay", "the dashboard on a recording")
     one.add_argument("file", metavar="FILE")

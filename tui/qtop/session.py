@@ -69,6 +69,7 @@ class Session:
         self._seq = 0
         self._writer: RecordingWriter | None = None
         self._record_error = ""
+        self._record_every = self._record_next = 0.0
         self._probe: ProbeRun | None = None
         self._watch: Watch | None = None
         self._tally: Tally | None = None
@@ -131,7 +132,9 @@ class Session:
 
     def _take(self, sample: Sample) -> None:
         writer = self._writer
-        if writer is not None:
+        if writer is not None and sample.t >= self._record_next:
+            # Half an interval of slack: samples come a little early and late.
+            self._record_next = sample.t + self._record_every - self.source.interval / 2
             writer.sample(sample)
         frame = self._deriver.push(sample)
         if self._diagnosis is None:
@@ -307,9 +310,11 @@ class Session:
 
     # Recording
 
-    def start_recording(self, path: Path, overwrite: bool = False, note: str = "", origin: Origin = "real") -> None:
+    def start_recording(
+        self, path: Path, overwrite: bool = False, note: str = "", origin: Origin = "real", every_s: float = 0.0
+    ) -> None:
         """Record from now on; QtopError when the file cannot be made. ``origin``: "real", or "stub" where a fake
-        stands for a part of what is read."""
+        stands for a part of what is read. ``every_s``: a sample every so many seconds, 0: each."""
         from qtop.record.writer import Header, RecordingWriter
 
         if self._writer is not None:
@@ -317,9 +322,9 @@ class Session:
         if not self.source.live:
             raise Refused("this is a recording already")
         self._record_error = ""
-        self._writer = RecordingWriter(
-            path, Header.here(interval=self.source.interval, source=origin, note=note), overwrite=overwrite
-        )
+        self._record_every, self._record_next = every_s, 0.0
+        header = Header.here(interval=max(self.source.interval, every_s), source=origin, note=note)
+        self._writer = RecordingWriter(path, header, overwrite=overwrite)
 
     def stop_recording(self) -> RecordingWriter | None:
         """Close the recording; gives the writer for its figures, None if there was none."""

@@ -102,6 +102,23 @@ class BlockFile:
         gone = 0
         while gone < len(self._blocks) and self._blocks[gone].last < t:
             gone += 1
+        return self._drop(gone)
+
+    def drop_to(self, most: int) -> bool:
+        """Let the oldest blocks go where the file is longer than ``most`` bytes, until it is a fourth shorter than
+        that; whether any went. As ``drop_before``, with OSError where there is no room for the copy."""
+        gone, end = 0, self._end_of_blocks()
+        if self.bytes <= most:
+            return False
+        while gone < len(self._blocks):
+            gone += 1
+            begin = self._blocks[gone].offset if gone < len(self._blocks) else end
+            if self.bytes - (begin - len(self._header)) <= most * (1 - DROP_SHARE):
+                break
+        return self._drop(gone)
+
+    def _drop(self, gone: int) -> bool:
+        """So many of the oldest blocks."""
         if not gone:
             return False
         begin = self._blocks[gone].offset if gone < len(self._blocks) else self._end_of_blocks()

@@ -49,7 +49,8 @@ class Stats(NamedTuple):
 
 
 class _Drop(NamedTuple):
-    before: float
+    before: float | None
+    most: int | None = None
 
 
 class RecordingWriter:
@@ -97,9 +98,16 @@ class RecordingWriter:
     def drop_before(self, t: float) -> None:
         """Let go of what was recorded before Unix time ``t``, whole blocks of it and when they are worth it (see
         ``BlockFile.drop_before``), behind what waits to be written. Where there is no room for that the file stays."""
+        self._put_drop(_Drop(t))
+
+    def drop_to(self, most: int) -> None:
+        """Let go of the oldest blocks where the file is longer than ``most`` bytes, as ``drop_before`` does."""
+        self._put_drop(_Drop(None, most))
+
+    def _put_drop(self, item: _Drop) -> None:
         with self._wake:
             if not self._closing and self.error is None and len(self._queue) < QUEUE:
-                self._queue.append(_Drop(t))
+                self._queue.append(item)
                 self._wake.notify()
 
     @property
@@ -132,7 +140,10 @@ class RecordingWriter:
             while (item := self._next()) is not None:
                 if isinstance(item, _Drop):
                     with contextlib.suppress(OSError):
-                        self._file.drop_before(item.before)
+                        if item.before is not None:
+                            self._file.drop_before(item.before)
+                        if item.most is not None:
+                            self._file.drop_to(item.most)
                     continue
                 try:
                     if isinstance(item, Sample):
