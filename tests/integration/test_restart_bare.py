@@ -244,7 +244,7 @@ def test_one_that_has_ended_since_is_not_started_again(make: MakeServer) -> None
     os.kill(server.running()[0], signal.SIGTERM)
     while server.running():
         time.sleep(0.01)
-    assert "ended" in undo().text
+    assert "is gone" in undo().text
     assert server.running() == []
 
 
