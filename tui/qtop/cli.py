@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
+from qtop.verbs.recording_options import add as add_recording_verbs
 from qtop.verbs.terminal import drop_output, prepare, say
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -205,6 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE")
     one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
     one.add_argument("--force", action="store_true", help="overwrite OUT")
+    add_recording_verbs(verb, _seconds)
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
     one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
@@ -332,7 +334,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         return membw(args)
     # What looks at the past or puts things back must not fail for want of a settings file that can be read.
-    settings = Settings() if verb in ("rules", "undo", "journal") or getattr(args, "source", None) else load()
+    past = verb in ("rules", "undo", "journal", "dump", "diff") or getattr(args, "source", None)
+    settings = Settings() if past else load()
     if verb in ("snapshot", "doctor", "rules"):
         from qtop.verbs import look
 
@@ -349,6 +352,14 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.bundle import bundle
 
         return bundle(args, settings)
+    if verb == "dump":
+        from qtop.verbs.dump import dump
+
+        return dump(args, settings)
+    if verb == "diff":
+        from qtop.verbs.diff import diff
+
+        return diff(args, settings)
     if verb == "probe":
         from qtop.verbs.probe import probe
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -76,12 +76,12 @@ class Whole:
         return self.end - self.begin
 
 
-def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
+def diagnose_all(samples: Iterable[Sample], see: Callable[[Sample, Frame], None] | None = None) -> Whole | None:
     """Run all rules over the samples; None when there are none.
 
     A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all time.
     The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
-    whatever else does.
+    whatever else does. ``see`` is shown each sample with its frame.
     """
     deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
     every = [_Sum() for _ in RULES]
@@ -93,6 +93,8 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
     frame = Frame(0.0, 0.0)
     for sample in samples:
         frame = deriver.push(sample)
+        if see is not None:
+            see(sample, frame)
         begin = frame.t if begin is None else begin
         count += 1
         span += frame.dt

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import fmean, geometric_mean, median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -148,6 +148,39 @@ def _e2e(result: ProbeResult) -> float | None:
 def _values(blocks: Sequence[Requests], pick: Callable[[ProbeResult], float | None]) -> list[list[float]]:
     """Each block's figures, in the order in which they were measured."""
     return [[value for r in block if (value := pick(r)) is not None] for block in blocks]
+
+
+class Side(NamedTuple):
+    """One figure of several windows, in the order in which they were measured."""
+
+    middle: float
+    """The median."""
+    half: float
+    """Half the width of the interval that holds the true median in 95 %; below six values half their range."""
+    halves: tuple[float, float] | None
+    """Medians of the earlier and the later half, None where there is too little for them."""
+
+
+def side_of(values: Sequence[float]) -> Side | None:
+    """What is known of a figure from these windows; None where there are fewer than ``NEEDS``."""
+    if len(values) < NEEDS:
+        return None
+    parts = _halved(values)
+    halves = (median(parts[0]), median(parts[1])) if len(parts) == 2 else None
+    return Side(median(values), _half_width(sorted(values)), halves)
+
+
+def band_of(befores: Sequence[float], afters: Sequence[float]) -> float | None:
+    """Within ± this, in the figure's own unit, the medians of two recordings differ by chance or by a drift of the
+    machine: as for test requests, without the floor. None where a side has too little."""
+    sides = [side_of(befores), side_of(afters)]
+    found = [one for one in sides if one is not None]
+    if len(found) < 2:
+        return None
+    few = min(len(befores), len(afters)) < FEW
+    spread = found[0].half + found[1].half if few else math.hypot(found[0].half, found[1].half)
+    drift = max(abs(one.halves[1] - one.halves[0]) if one.halves else 0.0 for one in found)
+    return max(spread, drift)
 
 
 def _change(metric: Metric, befores: list[list[float]], afters: list[list[float]], *, halves: bool) -> Change:
