@@ -72,25 +72,25 @@ def mean_of(loads: Sequence[Load | None]) -> Load | None:
     return Load(fmean(one.in_flight for one in known), fmean(rates) if len(rates) == len(known) else None)
 
 
-def less(one: Load, other: Load) -> bool:
-    """Whether the first load is another, lighter one.
+def less(one: Load, other: Load, times: float = TIMES) -> bool:
+    """Whether the first load is another, lighter one: the other is so many times it.
 
     Fewer in flight alone is none: a faster server has fewer of the same arrivals. Nor are fewer tokens alone: a slower
     one gives fewer to the same clients. Less of both is.
     """
-    if other.in_flight < LEAST or other.in_flight < TIMES * one.in_flight + 1:
+    if other.in_flight < LEAST or other.in_flight < times * one.in_flight + 1:
         return False
-    return one.tok_s is None or other.tok_s is None or TIMES * one.tok_s <= other.tok_s
+    return one.tok_s is None or other.tok_s is None or times * one.tok_s <= other.tok_s
 
 
-def spoils(verdict: str, before: Load | None, after: Load | None) -> str:
+def spoils(verdict: str, before: Load | None, after: Load | None, times: float = TIMES) -> str:
     """Why the loads, not the change, may be what the verdict shows; "" where they are not.
 
     A server that is slower under less load, or faster under more, is all the more so under the same.
     """
     if before is None or after is None:
         return ""
-    lighter, heavier = less(after, before), less(before, after)
+    lighter, heavier = less(after, before, times), less(before, after, times)
     if (lighter and verdict != "worse") or (heavier and verdict != "improved"):
         return f"others had {before.in_flight:.0f} requests in flight before and {after.in_flight:.0f} after"
     return ""
