@@ -51,6 +51,8 @@ PROMISED = {
     "journal",
     "rules",
     "demo",
+    "dump",
+    "diff",
 }
 NEEDS_SERVER = ("probe", "check", "actions", "apply cpu-affinity", "tune", "doctor", "snapshot", "record -o x.qtop")
 NOBODY_THERE = "127.0.0.1:1"

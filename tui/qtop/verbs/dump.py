@@ -22,6 +22,8 @@ WARM_S = 60.0
 """Read before ``--from``, so that windows of half a minute are full there."""
 LOOKS = 64
 """Places of a recording at which it is looked which GPUs there are."""
+HALF_MS = 5e-4
+"""A time that dump wrote, to the millisecond, names the sample that it stands beside."""
 UNIX = 1e9
 """From this number on a time is Unix time, below it seconds after the start."""
 
@@ -98,9 +100,9 @@ def _points(
     due = float("-inf")
     for sample in recording.samples() if begin is None else recording.seek(begin - WARM_S):
         frame = deriver.push(sample)
-        if begin is not None and sample.t < begin:
+        if begin is not None and sample.t < begin - HALF_MS:
             continue
-        if end is not None and sample.t > end:
+        if end is not None and sample.t > end + HALF_MS:
             continue  # not the end: a clock may be set back
         if every is not None:
             if due - every <= sample.t < due - every * 0.01:
