@@ -200,12 +200,12 @@ def _text(
     if not findings:
         lines.append("  none fired in either")
     lines += ["", "Configuration"]
-    told = [row for row in changes if NOT_KNOWN not in (row["before"], row["after"])]
-    lines += [f"  {row['name']}: {row['before']} → {row['after']}  ({row['source']})" for row in told]
-    for side, other in (("before", "after"), ("after", "before")):
-        names = [row["name"] for row in changes if row[side] == NOT_KNOWN]
+    both = [row for row in changes if NOT_KNOWN not in (row["before"], row["after"])]
+    lines += [f"  {row['name']}: {row['before']} → {row['after']}  ({row['source']})" for row in both]
+    for lacking, telling in (("before", "after"), ("after", "before")):
+        names = [row["name"] for row in changes if row[lacking] == NOT_KNOWN]
         if names:
-            text = f"  told only {other}, of {len(names)}: {', '.join(names)}"
+            text = f"  told only {telling}, of {len(names)}: {', '.join(names)}"
             lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False)
     if not changes:
         lines.append("  no difference in what the recordings tell")
