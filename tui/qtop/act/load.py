@@ -83,7 +83,7 @@ def less(one: Load, other: Load, times: float = TIMES) -> bool:
     return one.tok_s is None or other.tok_s is None or times * one.tok_s <= other.tok_s
 
 
-def spoils(verdict: str, before: Load | None, after: Load | None, times: float = TIMES) -> str:
+def spoils(verdict: str, before: Load | None, after: Load | None, *, times: float = TIMES) -> str:
     """Why the loads, not the change, may be what the verdict shows; "" where they are not.
 
     A server that is slower under less load, or faster under more, is all the more so under the same.

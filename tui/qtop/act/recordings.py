@@ -273,7 +273,7 @@ def _difference(kind: Kind, before: Windows, after: Windows, other: str) -> Diff
     loads = (before.load, after.load)
     # ``spoils`` lets pass what is slower under less load; where the load itself makes the figure nothing passes.
     claim = "" if kind.by_load else {"better": "improved", "worse": "worse"}.get(word, "")
-    why = spoils(claim, *loads, LOADS).replace("others had ", "another load: ") or other
+    why = spoils(claim, *loads, times=LOADS).replace("others had ", "another load: ") or other
     if why:
         word = "cannot tell"
     return Difference(kind.name, kind.unit, round(old, 4), round(new, 4), percent, round(band, 4), counts, word, why)
