@@ -113,7 +113,7 @@ def _read(recording: Recording, seconds: float) -> _Side:
     facts = {name: redact_text(value) for name, value in seen.facts.items()}
     if recording.header.kernel:
         facts["kernel"] = recording.header.kernel
-    return _Side(path.name, whole, windows, settings, facts)
+    return _Side(redact_text(path.name), whole, windows, settings, facts)
 
 
 def _findings(before: Whole, after: Whole) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def _text(
 ) -> list[str]:
     lines = [f"{compared.verdict}{': ' + compared.why if compared.why else ''}", ""]
     for name, side, load in (("before", before, compared.before), ("after", after, compared.after)):
-        lines.append(f"{name:<7} {redact_text(side.path)}, {duration(side.whole.seconds)}, {_load_text(load)}")
+        lines.append(f"{name:<7} {side.path}, {duration(side.whole.seconds)}, {_load_text(load)}")
         lines.append(f"        {side.whole.verdict.headline}")
     lines += ["", f"Medians of windows of {before.windows.seconds:.0f} s; a change within the noise is none"]
     lines += [f"  {_line(one, compared.why)}" for one in compared.differences]
