@@ -205,6 +205,12 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE")
     one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
     one.add_argument("--force", action="store_true", help="overwrite OUT")
+    one = verb("report", "one page to read, keep or send: verdict, plots, findings, configuration")
+    one.add_argument("file", nargs="?", metavar="FILE", help="a recording (default: watch the server now)")
+    one.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
+    one.add_argument("--markdown", action="store_true", help="Markdown for an issue instead of a page of HTML")
+    one.add_argument("--seconds", type=_seconds, default=12.0, metavar="N", help="how long to watch (default 12)")
+    one.add_argument("--force", action="store_true", help="overwrite OUT")
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
     one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
@@ -332,7 +338,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         return membw(args)
     # What looks at the past or puts things back must not fail for want of a settings file that can be read.
-    settings = Settings() if verb in ("rules", "undo", "journal") or getattr(args, "source", None) else load()
+    past = getattr(args, "source", None) or (verb == "report" and args.file)
+    settings = Settings() if verb in ("rules", "undo", "journal") or past else load()
     if verb in ("snapshot", "doctor", "rules"):
         from qtop.verbs import look
 
@@ -349,6 +356,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.bundle import bundle
 
         return bundle(args, settings)
+    if verb == "report":
+        from qtop.verbs.report import report
+
+        return report(args, settings)
     if verb == "probe":
         from qtop.verbs.probe import probe
 

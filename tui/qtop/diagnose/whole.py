@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -76,8 +76,12 @@ class Whole:
         return self.end - self.begin
 
 
-def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
-    """Run all rules over the samples; None when there are none.
+Seen = Callable[[Frame, Finding | None], None]
+"""Is shown every frame with the finding that leads the verdict at that moment."""
+
+
+def diagnose_all(samples: Iterable[Sample], seen: Seen | None = None) -> Whole | None:
+    """Run all rules over the samples; None when there are none. ``seen`` is called once for each.
 
     A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all time.
     The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
@@ -115,6 +119,8 @@ def diagnose_all(samples: Iterable[Sample]) -> Whole | None:
         turns += [Turn(frame.t, one.rule, one.state) for one in order(turned)]
         first = leading(firing, held)
         held = first.rule if first is not None else None
+        if seen is not None:
+            seen(frame, first)
         if first is not None:
             sums[first.rule].led += first.impact * frame.dt
             sums[first.rule].seconds_led += frame.dt
