@@ -119,7 +119,8 @@ def event_rows(report: Gathered) -> Iterator[tuple[str, str, str]]:
     """(when, kind, what came of it) of changes, undoing and notes."""
     for event in report.events:
         data = event.data
-        told = str(data.get("text") or data.get("note") or "")
+        # a key "text" is left out when a recording is written, as that of a prompt is; imported ones may have it
+        told = str(data.get("told") or data.get("text") or data.get("note") or "")
         knob = str(data.get("knob") or "")
         if not told:
             restored = data.get("restored")

@@ -49,8 +49,10 @@ def page_markdown(report: Gathered) -> str:
             f"- **{one.rule} {say(one.title)}**{f' {say(figure)}' if figure else ''}: {say(one.headline)} "
             f"({say(episodes_text(one, whole.end))})"
         )
-        lines += [f"  - {say(evidence_text(line))}" for line in one.evidence]
     lines += ["", f"Time of a request: {say(_waterfall_text(report))}", ""]
+    evidence = [f"- {one.rule} {say(evidence_text(line))}" for one in firing for line in one.evidence]
+    if evidence:
+        lines += ["<details><summary>Evidence</summary>", "", *evidence, "", "</details>", ""]
     history = [(rule or NO_FINDING, duration(seconds)) for rule, seconds, _, _ in led(report.history)]
     rest = [one for one in whole.findings if one.state is not State.FIRING]
     settings, missing = settings_rows(report)

@@ -25,7 +25,7 @@ from qtop.report.facts import (
 from qtop.report.gathered import ACTIONS, Gathered, Span, led, utc
 from qtop.report.page_style import STYLE
 from qtop.report.plots import chart_svg, ticks
-from qtop.report.text import WORDS, episodes_text, figure_text, value_text
+from qtop.report.text import WORDS, episodes_text, figure_text, threshold_text, value_text
 from qtop.sample import Absent, ServerInfo
 from qtop.units import NONE, duration, milliseconds, number, percent
 
@@ -34,7 +34,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 NO_FINDING = "no finding leads"
 
 
-class _NoLinks(RendererHTML):  # type: ignore[misc]
+class _NoLinks(RendererHTML):
     """Rule pages without anchors: the address stands behind the words."""
 
     def link_open(self, tokens: Sequence[Token], idx: int, *_: object) -> str:
@@ -156,9 +156,17 @@ def _history(report: Gathered) -> str:
     return _table(report, ("what led the verdict", "for", "of the time", "first", "last"), rows, numbers=(1, 2, 3, 4))
 
 
-def _table(report: Gathered, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+def _table(
+    report: Gathered,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> str:
+    """Columns of ``numbers`` are flush right, those of ``whole`` are not broken into lines."""
+
     def cell(tag: str, at: int, text: str) -> str:
-        mark = ' class="n"' if at in numbers else ""
+        mark = ' class="n"' if at in numbers else ' class="w"' if at in whole else ""
         return f"<{tag}{mark}>{_say(report, text)}</{tag}>"
 
     lines = ["<tr>" + "".join(cell("td", at, text) for at, text in enumerate(row)) + "</tr>" for row in rows]
@@ -212,7 +220,7 @@ def _findings(report: Gathered) -> str:
     rest = [one for one in report.whole.findings if one.state is not State.FIRING]
     rows = [(one.rule, one.title, WORDS[one.state], one.reason) for one in rest]
     if rows:
-        table = _table(report, ("rule", "what", "state", "why"), rows)
+        table = _table(report, ("rule", "what", "state", "why"), rows, whole=(0, 2))
         lines.append(f"<details><summary>{len(rows)} other rules</summary>{table}</details>")
     return "\n".join(lines)
 
@@ -227,7 +235,7 @@ def _card(report: Gathered, finding: Finding) -> str:
     if finding.headline != finding.title:
         lines.append(f"<p>{_say(report, finding.headline)}</p>")
     lines.append(f'<p class="meta">{escape(episodes_text(finding, report.whole.end))}</p>')
-    rows = [(one.signal, value_text(one), _threshold(one.threshold, one.unit), one.source) for one in finding.evidence]
+    rows = [(one.signal, value_text(one), threshold_text(one), one.source) for one in finding.evidence]
     if rows:
         lines.append(_table(report, ("signal", "value", "threshold", "source"), rows, numbers=(1, 2)))
     lines += [
@@ -237,12 +245,6 @@ def _card(report: Gathered, finding: Finding) -> str:
         lines.append(f"<p>{_say(report, finding.reason)}</p>")
     lines.append(f"<details><summary>The rule</summary>{rule_html(finding.rule)}</details></article>")
     return "\n".join(lines)
-
-
-def _threshold(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    return percent(value) if unit.startswith("of ") else f"{value:.3g}"
 
 
 def rule_html(rule: str) -> str:
@@ -258,7 +260,9 @@ def _events(report: Gathered) -> str:
     if not rows:
         return '<p class="dim">nothing was changed or noted</p>'
     changed = sum(event.kind in ACTIONS for event in report.events)
-    return f'<p class="meta">{changed} actions</p>' + _table(report, ("when (UTC)", "what", "what came of it"), rows)
+    return f'<p class="meta">{changed} actions</p>' + _table(
+        report, ("when (UTC)", "what", "what came of it"), rows, whole=(0, 1)
+    )
 
 
 def _probes(report: Gathered) -> str:
@@ -271,7 +275,7 @@ def _probes(report: Gathered) -> str:
 
 
 def _settings(report: Gathered, rows: Sequence[Sequence[str]], missing: Sequence[tuple[str, str]]) -> str:
-    lines = [_table(report, ("setting", "value", "from", "note"), rows)] if rows else []
+    lines = [_table(report, ("setting", "value", "from", "note"), rows, whole=(2,))] if rows else []
     lines += [f'<p class="meta">{_say(report, name)}: {_say(report, why)}</p>' for name, why in missing]
     return "\n".join(lines)
 

@@ -2,9 +2,9 @@
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2024;--dim:#5f6972;--line:#e2e6ea;--soft:#f5f7f9;
---c0:#2f6fb0;--c1:#c2711b;--c2:#3d8b5f;--c3:#8a5aa8;--bad:#b3372f;--warn:#a96a08;--good:#2f7d52}
+--c0:#2f6fb0;--c1:#c2711b;--c2:#3d8b5f;--c3:#8a5aa8;--bad:#b3372f;--warn:#a96a08}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#dfe3e7;--dim:#98a2ab;--line:#2b3137;--soft:#1b1f23;
---c0:#74aee6;--c1:#e0a05c;--c2:#7cc29a;--c3:#bf97d8;--bad:#ec8078;--warn:#dfae5b;--good:#7cc29a}}
+--c0:#74aee6;--c1:#e0a05c;--c2:#7cc29a;--c3:#bf97d8;--bad:#ec8078;--warn:#dfae5b}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1240px;padding:28px 24px 64px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif;
@@ -16,11 +16,11 @@ p{margin:6px 0}.dim,.meta{color:var(--dim)}.meta{font-size:13px}
 code,pre{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:13px}
 pre{overflow-x:auto;background:var(--soft);padding:10px 12px;border-radius:6px}
 table{border-collapse:collapse;width:100%;font-size:14px}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto}.wide td:first-child{min-width:9em}
 th,td{text-align:left;vertical-align:top;padding:5px 14px 5px 0;border-bottom:1px solid var(--line)}
 th{font-weight:500;color:var(--dim);font-size:13px}
 td.n,th.n{text-align:right;white-space:nowrap}td.w{white-space:nowrap}
-.head{border-left:4px solid var(--good);padding-left:16px}
+.head{border-left:4px solid var(--line);padding-left:16px}
 .head.warning{border-color:var(--warn)}.head.critical{border-color:var(--bad)}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));gap:20px 24px}
 figure{margin:0;break-inside:avoid}figcaption{display:flex;flex-wrap:wrap;gap:2px 12px;font-size:13px}
@@ -36,8 +36,9 @@ figcaption b{font-weight:600}.key{color:var(--dim);white-space:nowrap}
 .key .c0{background:var(--c0)}.key .c1{background:var(--c1)}.key .c2{background:var(--c2)}.key .c3{background:var(--c3)}
 .time{display:grid;grid-template-columns:minmax(120px,300px) 1fr;gap:6px 16px;align-items:center;font-size:14px}
 .time svg{display:block;width:100%;height:14px;background:var(--soft);border-radius:3px}
-.info{fill:var(--c0)}.warning{fill:var(--warn)}.critical{fill:var(--bad)}.none{fill:var(--good);opacity:.55}
+.info{fill:var(--c0)}.warning{fill:var(--warn)}.critical{fill:var(--bad)}.time .none{fill:var(--dim);opacity:.3}
 .event{fill:var(--fg)}
+.time+.wide{margin-top:16px}.time rect,.fall rect{opacity:.85}
 .axis{position:relative;height:18px;color:var(--dim);font-size:12px}
 .axis span{position:absolute;transform:translateX(-50%);white-space:nowrap}
 .fall{display:grid;grid-template-columns:max-content 1fr max-content;gap:6px 16px;align-items:center;font-size:14px}

@@ -20,11 +20,13 @@ Segment = list[tuple[float, float, float, float]]
 
 
 def nice_top(value: float) -> float:
-    """The least of 1, 2, 2.5, 5 × 10ⁿ that is not below; 1 for nothing."""
+    """The least of a few round numbers (1, 1.2, 1.5, 2, … × 10ⁿ) that is not below; 1 for nothing."""
     if value <= 0:
         return 1.0
     base = 10.0 ** math.floor(math.log10(value))
-    return next((base * one for one in (1, 2, 2.5, 5) if base * one >= value * (1 - 1e-9)), base * 10)
+    return next(
+        (base * one for one in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if base * one >= value * (1 - 1e-9)), base * 10
+    )
 
 
 def ticks(begin: float, end: float, most: int = 5) -> list[tuple[float, str]]:

@@ -9,16 +9,18 @@ import time
 from pathlib import Path
 
 from qtop.config import Settings
-from qtop.errors import EXIT_OK, QtopError
+from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
 from qtop.record.files import create_private
 from qtop.report.gathered import gather
 from qtop.report.markdown import page_markdown
 from qtop.report.page import page_html
+from qtop.sample import Absent
 from qtop.verbs.terminal import say
 
 
 def report(args: argparse.Namespace, settings: Settings) -> int:
-    """Write ``-o``, for its owner only; nothing is written when the recording cannot be read."""
+    """Write ``-o``, for its owner only; nothing is written when the recording cannot be read. Without a server now the
+    page is about the host, and the exit says so, as that of doctor."""
     out = Path(args.output)
     _check(out, args)
     if args.file:
@@ -33,7 +35,7 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
     if gathered.skipped:
         say(f"qtop: {args.file}: {gathered.skipped} damaged records skipped")
     say(f"{args.output}: {gathered.whole.verdict.headline}")
-    return EXIT_OK
+    return EXIT_UNREACHABLE if not args.file and isinstance(gathered.whole.frame.server, Absent) else EXIT_OK
 
 
 def _check(out: Path, args: argparse.Namespace) -> None:
