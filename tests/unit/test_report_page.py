@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -228,3 +229,14 @@ def test_markdown_calls_nobody_and_breaks_no_table() -> None:
 def test_nothing_of_this_host_is_named() -> None:
     text = page_html(gather(STARVED))
     assert str(STARVED.parent) not in text and os.uname().nodename not in re.sub(r"\b(localhost)\b", "", text)
+
+
+def test_test_prompts_of_a_recording_are_listed(tmp_path: Path) -> None:
+    told = json.loads((RECORDINGS.parent / "probe" / "h100-16-streams.json").read_text())["results"][:3]
+    events = [Event(one["started"], "probe", one) for one in told]
+    start = told[0]["started"]
+    report = gather(written(tmp_path / "a.qtop", [Sample(t=start + i) for i in range(4)], events))
+    assert len(report.probes) == 3
+    text = page_html(report)
+    assert "TTFT" in text and f"{round(told[0]['e2e_ms']):,} ms".replace(",", " ") in text
+    assert page_markdown(report).count("ok (") == 3
