@@ -21,7 +21,7 @@ Segment = list[tuple[float, float, float, float]]
 
 def nice_top(value: float) -> float:
     """The least of a few round numbers (1, 1.2, 1.5, 2, … × 10ⁿ) that is not below; 1 for nothing."""
-    if value <= 0:
+    if value < 1e-9:
         return 1.0
     base = 10.0 ** math.floor(math.log10(value))
     return next(
