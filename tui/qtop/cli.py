@@ -335,6 +335,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return membw(args)
     # What looks at the past or puts things back must not fail for want of a settings file that can be read.
     past = verb in ("rules", "undo", "journal", "dump", "diff") or getattr(args, "source", None)
+    past = past or (verb == "report" and args.file)
     settings = Settings() if past else load()
     if verb in ("snapshot", "doctor", "rules"):
         from qtop.verbs import look
@@ -360,6 +361,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.diff import diff
 
         return diff(args, settings)
+    if verb == "report":
+        from qtop.verbs.report import report
+
+        return report(args, settings)
     if verb == "probe":
         from qtop.verbs.probe import probe
 

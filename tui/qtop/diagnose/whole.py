@@ -76,12 +76,16 @@ class Whole:
         return self.end - self.begin
 
 
-def diagnose_all(samples: Iterable[Sample], see: Callable[[Sample, Frame], None] | None = None) -> Whole | None:
-    """Run all rules over the samples; None when there are none.
+Shown = Callable[[Sample, Frame, Finding | None], None]
+"""Is shown every sample with its frame and the finding that leads the verdict at that moment."""
+
+
+def diagnose_all(samples: Iterable[Sample], shown: Shown | None = None) -> Whole | None:
+    """Run all rules over the samples; None when there are none. ``shown`` is called once for each.
 
     A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all time.
     The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
-    whatever else does. ``see`` is shown each sample with its frame.
+    whatever else does.
     """
     deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
     every = [_Sum() for _ in RULES]
@@ -93,8 +97,6 @@ def diagnose_all(samples: Iterable[Sample], see: Callable[[Sample, Frame], None]
     frame = Frame(0.0, 0.0)
     for sample in samples:
         frame = deriver.push(sample)
-        if see is not None:
-            see(sample, frame)
         begin = frame.t if begin is None else begin
         count += 1
         span += frame.dt
@@ -117,6 +119,8 @@ def diagnose_all(samples: Iterable[Sample], see: Callable[[Sample, Frame], None]
         turns += [Turn(frame.t, one.rule, one.state) for one in order(turned)]
         first = leading(firing, held)
         held = first.rule if first is not None else None
+        if shown is not None:
+            shown(sample, frame, first)
         if first is not None:
             sums[first.rule].led += first.impact * frame.dt
             sums[first.rule].seconds_led += frame.dt

@@ -38,13 +38,15 @@ def _digits(value: float) -> str:
 def evidence_text(line: Evidence) -> str:
     """One line: signal, value, threshold, where the threshold comes from."""
     text = f"{line.signal}: {value_text(line)}"
-    if line.threshold is not None:
-        text += (
-            f" (threshold {percent(line.threshold)})"
-            if line.unit.startswith("of ")
-            else f" (threshold {_digits(line.threshold)})"
-        )
-    return text
+    threshold = threshold_text(line)
+    return f"{text} (threshold {threshold})" if threshold else text
+
+
+def threshold_text(line: Evidence) -> str:
+    """A threshold as its value reads; "" for a signal that is held against none."""
+    if line.threshold is None:
+        return ""
+    return percent(line.threshold) if line.unit.startswith("of ") else _digits(line.threshold)
 
 
 def figure_text(finding: Finding, width: int = 0) -> str:

@@ -196,7 +196,7 @@ class Changes:
                     on_event=app.probing.heard,
                 )
                 text = f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
-                app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "text": outcome.text})
+                app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "told": outcome.text})
             except QtopError as error:
                 text = self._line(error)
             except Exception as error:  # a fault of qtop's own: the transaction has put things back
@@ -383,7 +383,7 @@ class Changes:
                 tuned = tune(actor, wishes, self._hearer("tuning"), None, hands, app.probing.heard, stepped)
                 report = tuned_text(tuned_document(tuned))
                 text = report.splitlines()[0]
-                app.session.note("tune", {"kept": len(tuned.kept), "text": text})
+                app.session.note("tune", {"kept": len(tuned.kept), "told": text})
             except QtopError as error:
                 text = self._line(error)
             except Exception as error:  # a fault of qtop's own

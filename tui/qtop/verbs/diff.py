@@ -15,6 +15,7 @@ import msgspec
 from qtop.act.load import Load
 from qtop.act.recordings import Compared, Difference, Windows, compare_recordings, window_seconds
 from qtop.config import Settings
+from qtop.diagnose.engine import Finding
 from qtop.diagnose.rule import State
 from qtop.diagnose.whole import Whole, diagnose_all
 from qtop.errors import EXIT_OK, QtopError
@@ -50,7 +51,7 @@ class _Facts:
         self.settings: dict[str, Setting] = {}
         self.facts: dict[str, str] = {}
 
-    def see(self, sample: Sample, frame: Frame) -> None:
+    def see(self, sample: Sample, frame: Frame, _leader: Finding | None) -> None:
         """A tick."""
         self._windows.see(sample, frame)
         if not isinstance(frame.settings, Absent):

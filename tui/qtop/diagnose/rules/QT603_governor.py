@@ -40,6 +40,8 @@ class Governor(Rule):
             if governor.why is Why.UNSUPPORTED:
                 return NotApplicable(governor.detail or "no cpufreq")
             return CannotTell(f"the CPU governor: {said(governor)}")
+        if not governor.strip():
+            return CannotTell("the CPU governor: its file is empty")
         preference = "" if isinstance(host.preference, Absent) else host.preference
         value = 1.0 if _slow(governor, preference) else 0.0
         return Observed(value, lambda: _told(frame, host, governor, preference), figure="")
@@ -52,8 +54,8 @@ RULE = Governor()
 def _slow(governor: str, preference: str) -> bool:
     """Whether not every CPU has the governor "performance"; with a driver that knows preferences (intel_pstate,
     amd-pstate-epp) "powersave" only means that the hardware chooses, and its preference decides."""
-    governors = {part.split()[0] for part in governor.split(", ")}
-    preferences = {part.split()[0] for part in preference.split(", ") if part}
+    governors = {part.split()[0] for part in governor.split(", ") if part.strip()}
+    preferences = {part.split()[0] for part in preference.split(", ") if part.strip()}
     return governors != {"performance"} and preferences != {"performance"}
 
 

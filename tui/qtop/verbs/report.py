@@ -1,0 +1,74 @@
+"""The verb report: a recording, or the server now, as one page of HTML or as Markdown for an issue."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from qtop.config import Settings
+from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
+from qtop.record.files import create_private
+from qtop.report.gathered import gather
+from qtop.report.markdown import page_markdown
+from qtop.report.page import page_html
+from qtop.sample import Absent
+from qtop.verbs.terminal import say
+
+
+def report(args: argparse.Namespace, settings: Settings) -> int:
+    """Write ``-o``, for its owner only; nothing is written when the recording cannot be read. Without a server now the
+    page is about the host, and the exit says so, as that of doctor."""
+    out = Path(args.output)
+    _check(out, args)
+    if args.file:
+        gathered = gather(Path(args.file))
+    else:
+        with tempfile.TemporaryDirectory(prefix="qtop-") as folder:
+            path = Path(folder) / "now.qtop"
+            _watch(path, args, settings)
+            gathered = gather(path)
+    document = page_markdown(gathered) if args.markdown else page_html(gathered)
+    _write(out, document.encode("utf-8", "replace"), args.force)
+    if gathered.skipped:
+        say(f"qtop: {args.file}: {gathered.skipped} damaged records skipped")
+    say(f"{args.output}: {gathered.whole.verdict.headline}")
+    return EXIT_UNREACHABLE if not args.file and isinstance(gathered.whole.frame.server, Absent) else EXIT_OK
+
+
+def _check(out: Path, args: argparse.Namespace) -> None:
+    """What would be refused after watching for a while is refused before."""
+    if out.is_dir():
+        raise QtopError(f"{out} is a folder: name a file in it")
+    if out.exists() and not args.force:
+        raise QtopError(f"{out} exists: choose another name or pass --force")
+    if args.file and out.exists() and Path(args.file).exists() and out.samefile(args.file):
+        raise QtopError(f"{out} is the recording itself: choose another name")
+
+
+def _watch(path: Path, args: argparse.Namespace, settings: Settings) -> None:
+    """Record the server for ``--seconds``: so what the report says went through the same redaction."""
+    from qtop.verbs.live import live_session
+
+    at_most = min(60.0, max(0.1, args.seconds / 8))  # a rule wants several readings
+    with live_session(args, settings, need_server=False, at_most=at_most) as session:
+        session.start_recording(path)
+        seen, deadline = 0, time.monotonic() + args.seconds
+        while (left := deadline - time.monotonic()) > 0:
+            latest = session.wait(seen, min(left, 2.0))
+            seen = latest.seq if latest is not None else seen
+        session.stop_recording()
+        if session.record_error:
+            raise QtopError(session.record_error)
+
+
+def _write(out: Path, content: bytes, overwrite: bool) -> None:
+    fd = create_private(out, overwrite)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        out.unlink(missing_ok=True)
+        raise QtopError(f"cannot write {out}: {os.strerror(error.errno or 0)}") from None
