@@ -231,6 +231,6 @@ def _line(one: Difference, said: str) -> str:
         percent = f"{one.change_pct:+.0f} %, "
     text = (
         f"{one.name:<16} {one.before * scale:.4g} → {one.after * scale:.4g} {unit} "
-        f"({percent}noise ±{one.band * scale:.2g}): {one.verdict}"
+        f"({percent}noise ±{number(one.band * scale)}): {one.verdict}"
     )
     return f"{text}, {one.why}" if one.why and one.why != said else text
