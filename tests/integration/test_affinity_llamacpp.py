@@ -19,9 +19,9 @@ from qtop.demo.server import DemoServer
 
 CPUS = sorted(os.sched_getaffinity(0))
 SHARED = CPUS[0]
-HOGS = 3
+HOGS = 1
 DISTURBED = 1.5
-"""Busy loops leave the thread a quarter of a CPU: so much faster it must be even where others use the other one."""
+"""A busy loop leaves the thread half a CPU: so much faster it must be even where others use the other one."""
 QUIET = 0.05
 """CPUs' worth of time that the rest of the machine may use without explaining what a test sees."""
 
@@ -71,7 +71,7 @@ def test_named_widened_better_and_put_back(make_llama_server: MakeLlamaServer, t
     server = make_llama_server(threads=1)
     pin(server.pid, {SHARED})
     before = masks(server.pid)
-    with busy_loops(SHARED, HOGS) as hogs, streams(port_of(server), 2):
+    with busy_loops(SHARED, HOGS) as hogs, streams(port_of(server), 1):
         others = Neighbours([server.pid, *hogs])
         status, sick, _ = qtop(tmp_path, server, "doctor", "--seconds", "12")
         waits = finding(sick, "QT201")

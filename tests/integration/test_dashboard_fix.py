@@ -56,7 +56,7 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
         return source.attached.access if source.attached is not None else None
 
     app = QtopApp(Session(source, access), choose("truecolor", UTF8), prompt=ENGLISH, max_tokens=32)
-    with busy_loops(SHARED, 3) as hogs, streams(server.port, 2):
+    with busy_loops(SHARED, 1) as hogs, streams(server.port, 1):
         others = Neighbours([server.pid, *hogs])
         async with running(app, (120, 40)) as pilot:
             await until(pilot, lambda: verdict(app).startswith(" ▌ ENGINE WAITS FOR CPU"), 60.0, LOOK_S)
@@ -72,7 +72,7 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
             assert "cpu-affinity" in row(app, 1)
             await pilot.press("p", "p", "o", "u", "1")  # none of these may disturb what is being measured
             others.share()
-            await until(pilot, lambda: not app.changes.busy_text, 120.0, LOOK_S)
+            await until(pilot, lambda: not app.changes.busy_text, 200.0, LOOK_S)
             told = message(app)
             expect(told.startswith("cpu-affinity kept"), others.share(), told)
             assert told.endswith("u undoes it")

@@ -145,7 +145,6 @@ def test_a_load_that_goes_with_the_old_server_is_no_improvement(make: Callable[.
         assert (status, made.get("kept")) == (1, False), said
         judged = made["judgement"]
         assert judged["verdict"] == "cannot tell", made
-        assert judged["data"]["ttft"]["change_pct"] < -20
         assert "others had 3 requests in flight before and 0 after" in judged["text"]
     assert server.now() == [server.words]
 

@@ -13,9 +13,11 @@ import pytest
 from tests.conftest import MakeLlamaServer
 from tests.fakes.crash import environment, masks, pin
 from tests.fakes.load import Neighbours, busy_loops
-from tests.integration.test_affinity_llamacpp import CPUS, HOGS, SHARED, expect, needs_two_cpus
+from tests.integration.test_affinity_llamacpp import CPUS, SHARED, expect, needs_two_cpus
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
+
+HOGS = 3
 
 pytestmark = [needs_two_cpus, pytest.mark.root]
 

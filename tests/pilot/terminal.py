@@ -101,7 +101,10 @@ class Terminal:
     def rows(self) -> list[str]:
         """What stands on the screen now."""
         with self._lock:
-            return [line.rstrip() for line in self._screen.display]
+            # Not pyte's own ``display``: it fails on the second half of a wide character whose first was written over.
+            screen = self._screen
+            lines = [[screen.buffer[y][x].data for x in range(screen.columns)] for y in range(screen.lines)]
+        return ["".join(line).rstrip() for line in lines]
 
     def text(self) -> str:
         """The screen as one string."""
