@@ -66,3 +66,10 @@ def rows(path: Path, count: int, start: float = 1000.0) -> BlockFile:
     for i in range(count):
         file.append(encode_sample(small(start + i)))
     return file
+
+
+def hurt(data: st.DataObject, raw: bytearray) -> None:
+    """Damage a file's bytes in one to three places: some written over, lost or added."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))

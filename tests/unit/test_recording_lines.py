@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.members import MEMBER_RECORDS, MemberFile
-from tests.fakes.samples import HEADER, SAMPLES, small
+from tests.fakes.samples import HEADER, SAMPLES, hurt, small
 
 from qtop.errors import QtopError
 from qtop.record.inflate import read_lines
@@ -66,9 +66,7 @@ def test_cut_at_every_byte(tmp_path: Path) -> None:
 def test_damage_anywhere_never_gives_a_traceback(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("d")
     raw = bytearray(record(folder / "a.qtop", 2 * MEMBER_RECORDS).read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(raw) - 1))
-        raw[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    hurt(data, raw)
     (folder / "b.qtop").write_bytes(raw)
     try:
         recording = Recording(folder / "b.qtop", allow_empty=True)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
+from qtop.units import span_seconds
 from qtop.verbs.recording_options import add as add_recording_verbs
 from qtop.verbs.terminal import drop_output, prepare, say
 
@@ -89,9 +90,8 @@ def _seconds(text: str) -> float:
 
 def _span(text: str) -> float:
     """Seconds out of 90, 90s, 15m, 2h or 1d."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] if found else 0.0
-    if not 60.0 <= seconds <= 86_400.0 * 366:
+    seconds = span_seconds(text.strip())
+    if seconds is None or not 60.0 <= seconds <= 86_400.0 * 366:
         raise argparse.ArgumentTypeError(f"must be a minute or more, as 90s, 15m, 2h or 1d, not {text}")
     return seconds
 

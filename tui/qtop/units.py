@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 NONE = "–"
@@ -20,6 +21,12 @@ def percent(share: Any, width: int = 0) -> str:
     """A share 0–1 as "31 %"; below 0.5 % as "0 %"."""
     text = f"{share * 100:.0f} %" if is_number(share) else NONE
     return text.rjust(width)
+
+
+def span_seconds(text: str) -> float | None:
+    """Seconds out of "90", "90s", "15m", "2h" or "1d"; None for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]] if found else None
 
 
 def number(value: Any, width: int = 0) -> str:

@@ -48,7 +48,7 @@ class LoadWatch:
         requests it has. Where no reading fell into a short block, the one before it has to do."""
         latest = self._frame().engine
         seen = list(self._seen.values()) or ([latest] if isinstance(latest, EngineView) else [])
-        flying = [max(0.0, count - 1.0) for one in seen if (count := _in_flight(one)) is not None]
+        flying = [max(0.0, count - 1.0) for one in seen if (count := in_flight(one)) is not None]
         if not flying:
             return None
         rates = [float(one.gen_tok_s) for one in seen if isinstance(one.gen_tok_s, (int, float))]
@@ -56,7 +56,8 @@ class LoadWatch:
         return Load(fmean(flying), max(0.0, fmean(rates) - own) if rates else None)
 
 
-def _in_flight(engine: EngineView) -> float | None:
+def in_flight(engine: EngineView) -> float | None:
+    """Requests that run or wait; None where the server does not tell how many run."""
     running, waiting = engine.running, engine.waiting
     if not isinstance(running, (int, float)):
         return None

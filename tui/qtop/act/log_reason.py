@@ -68,11 +68,15 @@ def how_ended(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
         return f"it ended with status {status}"
+    return ended_by(-status) + (", as the kernel does when memory runs out" if -status == signal.SIGKILL else "")
+
+
+def ended_by(number: int) -> str:
+    """The signal that ended a server, in words."""
     try:
-        name = signal.Signals(-status).name
+        return f"it was ended by {signal.Signals(number).name}"
     except ValueError:
-        name = f"signal {-status}"
-    return f"it was ended by {name}" + (", as the kernel does when memory runs out" if name == "SIGKILL" else "")
+        return f"it was ended by signal {number}"
 
 
 def _bare(line: str) -> str:

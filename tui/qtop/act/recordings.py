@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from qtop.act.load import TIMES, Load, spoils
+from qtop.act.load import TIMES, Load, in_flight, spoils
 from qtop.model.frame import EngineView, Frame
 from qtop.model.waterfall import waterfall
 from qtop.probe.compare import FLOOR_PCT, NEEDS, band_of
@@ -154,8 +154,8 @@ class Windows:
         engine = frame.engine
         if not isinstance(engine, EngineView):
             return
-        if isinstance(engine.running, (int, float)):
-            self._flying.append(engine.running + (engine.waiting if isinstance(engine.waiting, (int, float)) else 0))
+        if (count := in_flight(engine)) is not None:
+            self._flying.append(count)
         if isinstance(engine.gen_tok_s, (int, float)):
             self._rates.append(engine.gen_tok_s)
             if isinstance(engine.prompt_tok_s, (int, float)) and isinstance(engine.finished_s, (int, float)):

@@ -6,6 +6,7 @@ certainly harm (deleting the tokenizer's cache, stripping punctuation) is told b
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 _QUALITY = "it changes answers as well: qtop measures speed, not quality"
@@ -23,10 +24,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """The same in a shell."""
-        if self.value is None:
-            return f"qtop apply {self.knob}"
-        word = f"{self.knob}={self.value}"
-        return f"qtop apply '{word}'" if " " in word else f"qtop apply {word}"
+        return shlex.join(["qtop", "apply", self.knob if self.value is None else f"{self.knob}={self.value}"])
 
 
 EXPERIMENTS: dict[str, Experiment] = {

@@ -10,11 +10,8 @@ from pathlib import Path
 from qtop.errors import QtopError
 
 
-def create_private(path: Path, overwrite: bool = False) -> int:
-    """A descriptor of a new file that only its owner may read (0600); QtopError if that cannot be had.
-
-    ``overwrite`` replaces a plain file, and nothing else, by a new one; whoever reads the old one keeps it.
-    """
+def check_new(path: Path, overwrite: bool = False) -> None:
+    """QtopError where ``create_private`` would refuse what is there now: for work that takes a while before."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -28,6 +25,14 @@ def create_private(path: Path, overwrite: bool = False) -> int:
             raise QtopError(f"{path} exists: choose another name or pass --force")
         if not stat.S_ISREG(mode):
             raise QtopError(f"{path} is not a plain file: choose another name")
+
+
+def create_private(path: Path, overwrite: bool = False) -> int:
+    """A descriptor of a new file that only its owner may read (0600); QtopError if that cannot be had.
+
+    ``overwrite`` replaces a plain file, and nothing else, by a new one; whoever reads the old one keeps it.
+    """
+    check_new(path, overwrite)
     try:
         if overwrite:
             path.unlink(missing_ok=True)

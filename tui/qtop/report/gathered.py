@@ -28,6 +28,7 @@ GPUS = 4
 """GPUs drawn, a line each; more cannot be told apart."""
 GAP_TICKS = 2.5
 """Seconds without a value, in usual intervals, from which on nothing is drawn."""
+NO_FINDING = "no finding leads"
 ACTIONS = ("change", "tune", "undo")
 
 Points = list[tuple[float, float | None]]

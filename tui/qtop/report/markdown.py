@@ -17,8 +17,7 @@ from qtop.report.facts import (
     span_text,
     version_facts,
 )
-from qtop.report.gathered import Gathered, led
-from qtop.report.page import NO_FINDING
+from qtop.report.gathered import NO_FINDING, Gathered, led
 from qtop.report.text import WORDS, episodes_text, evidence_text, figure_text
 from qtop.sample import Absent
 from qtop.units import duration, milliseconds

@@ -22,7 +22,7 @@ from qtop.report.facts import (
     span_text,
     version_facts,
 )
-from qtop.report.gathered import ACTIONS, Gathered, Span, led, utc
+from qtop.report.gathered import ACTIONS, NO_FINDING, Gathered, Span, led, utc
 from qtop.report.page_style import STYLE
 from qtop.report.plots import chart_svg, ticks
 from qtop.report.text import WORDS, episodes_text, figure_text, threshold_text, value_text
@@ -31,7 +31,6 @@ from qtop.units import NONE, duration, milliseconds, number, percent
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Even a browser that is asked to loads nothing."""
-NO_FINDING = "no finding leads"
 
 
 class _NoLinks(RendererHTML):

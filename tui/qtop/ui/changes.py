@@ -182,26 +182,33 @@ class Changes:
         name = f"{plan.knob} {plan.value}"
         self._begin(plan.knob, Progress(name))
 
-        def work() -> None:
+        def change() -> str:
             from qtop.act.transaction import Policy
 
+            hands = self.lending.hands(plan.root)
+            outcome = actor.apply(
+                [(plan.knob, plan.value)],
+                self._hearer(plan.knob),
+                policy=Policy(ask=self._asker(actor, name)),
+                hands=hands,
+                on_event=app.probing.heard,
+            )
+            app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "told": outcome.text})
+            return f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
+
+        self._carry_out(change, self._done)
+
+    def _carry_out(self, job: Callable[[], str], ended: Callable[[str], None]) -> None:
+        """Do it beside the screen; what came of it, or went wrong, in one line for ``ended`` on the UI thread."""
+
+        def work() -> None:
             try:
-                hands = self.lending.hands(plan.root)
-                ask = self._asker(actor, name)
-                outcome = actor.apply(
-                    [(plan.knob, plan.value)],
-                    self._hearer(plan.knob),
-                    policy=Policy(ask=ask),
-                    hands=hands,
-                    on_event=app.probing.heard,
-                )
-                text = f"{plan.knob} {outcome.text}" + ("   u undoes it" if outcome.kept else "")
-                app.session.note("change", {"knob": plan.knob, "kept": outcome.kept, "told": outcome.text})
+                text = job()
             except QtopError as error:
                 text = self._line(error)
-            except Exception as error:  # a fault of qtop's own: the transaction has put things back
+            except Exception as error:  # a fault of qtop's own: what is not put back, the journal tells
                 text = f"internal error: {type(error).__name__}: {error}"
-            app.run_later(lambda: self._done(text))
+            self._app.run_later(lambda: ended(text))
 
         in_background(work)
 
@@ -296,20 +303,14 @@ class Changes:
             return
         self._set_busy("putting it back …")
 
-        def work() -> None:
-            try:
-                wanted = [one for one in actor.in_force() if txn in (None, one.txn)][:1]
-                root = any(part.root for change in wanted for part in change.parts)
-                done = actor.undo(self.lending.hands(root), self._hearer("undo"), txn)
-                app.session.note("undo", {"knob": done.knob, "restored": done.restored})
-                text = done.text
-            except QtopError as error:
-                text = self._line(error)
-            except Exception as error:  # a fault of qtop's own: the journal stays open
-                text = f"internal error: {type(error).__name__}: {error}"
-            app.run_later(lambda: self._done(text))
+        def put_back() -> str:
+            wanted = [one for one in actor.in_force() if txn in (None, one.txn)][:1]
+            root = any(part.root for change in wanted for part in change.parts)
+            done = actor.undo(self.lending.hands(root), self._hearer("undo"), txn)
+            app.session.note("undo", {"knob": done.knob, "restored": done.restored})
+            return done.text
 
-        in_background(work)
+        self._carry_out(put_back, self._done)
 
     # Several
 
@@ -362,7 +363,9 @@ class Changes:
         names = [f"{plan.knob} {plan.value}" for plan in plans]
         self._begin("tuning", Progress(names[0], f"1 of {len(names)}"))
 
-        def work() -> None:
+        report = ""
+
+        def try_all() -> str:
             from qtop.act.documents import tuned_document
             from qtop.act.tuning import Tuned, tune
             from qtop.report.changes import tuned_text
@@ -376,21 +379,16 @@ class Changes:
 
                 app.run_later(show)
 
-            report = ""
-            try:
-                hands = self.lending.hands(any(plan.root for plan in plans))
-                wishes: list[Wish] = [(plan.knob, plan.value) for plan in plans]
-                tuned = tune(actor, wishes, self._hearer("tuning"), None, hands, app.probing.heard, stepped)
-                report = tuned_text(tuned_document(tuned))
-                text = report.splitlines()[0]
-                app.session.note("tune", {"kept": len(tuned.kept), "told": text})
-            except QtopError as error:
-                text = self._line(error)
-            except Exception as error:  # a fault of qtop's own
-                text = f"internal error: {type(error).__name__}: {error}"
-            app.run_later(lambda: self._tuned(text, report))
+            nonlocal report
+            hands = self.lending.hands(any(plan.root for plan in plans))
+            wishes: list[Wish] = [(plan.knob, plan.value) for plan in plans]
+            tuned = tune(actor, wishes, self._hearer("tuning"), None, hands, app.probing.heard, stepped)
+            report = tuned_text(tuned_document(tuned))
+            text = report.splitlines()[0]
+            app.session.note("tune", {"kept": len(tuned.kept), "told": text})
+            return text
 
-        in_background(work)
+        self._carry_out(try_all, lambda text: self._tuned(text, report))
 
     def _tuned(self, text: str, report: str) -> None:
         self._done(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from qtop.model.fields import Field, chosen, registry
 from qtop.record.reader import Recording
 from qtop.report.export import Point, write_csv, write_json, write_openmetrics
 from qtop.sample import Absent
+from qtop.units import span_seconds
 from qtop.verbs.terminal import say
 
 WARM_S = 60.0
@@ -113,12 +113,12 @@ def _points(
 
 def _time(text: str, option: str, start: float) -> float:
     """Unix time out of "90", "5m" after the start, Unix or ISO 8601 time; without a zone it is UTC."""
-    found = re.fullmatch(r"\+?(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if found:
-        value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
-        return value if value >= UNIX and not found[2] else start + value
+    text = text.strip()
+    value = span_seconds(text.removeprefix("+"))
+    if value is not None:
+        return value if value >= UNIX and text[-1].isdigit() else start + value
     try:
-        told = datetime.fromisoformat(text.strip())
+        told = datetime.fromisoformat(text)
     except ValueError:
         raise QtopError(f"{option} is no time: {text}", "Give 90, 5m, Unix time or 2026-01-31T12:00:00Z.") from None
     return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from qtop.config import Settings
 from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
-from qtop.record.files import create_private
+from qtop.record.files import check_new, create_private
 from qtop.report.gathered import gather
 from qtop.report.markdown import page_markdown
-from qtop.report.page import page_html
 from qtop.sample import Absent
 from qtop.verbs.terminal import say
 
@@ -22,7 +21,9 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
     """Write ``-o``, for its owner only; nothing is written when the recording cannot be read. Without a server now the
     page is about the host, and the exit says so, as that of doctor."""
     out = Path(args.output)
-    _check(out, args)
+    check_new(out, args.force)  # not only after watching for a while
+    if args.file and out.exists() and Path(args.file).exists() and out.samefile(args.file):
+        raise QtopError(f"{out} is the recording itself: choose another name")
     if args.file:
         gathered = gather(Path(args.file))
     else:
@@ -30,22 +31,17 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
             path = Path(folder) / "now.qtop"
             _watch(path, args, settings)
             gathered = gather(path)
-    document = page_markdown(gathered) if args.markdown else page_html(gathered)
+    if args.markdown:
+        document = page_markdown(gathered)
+    else:
+        from qtop.report.page import page_html  # with the reader of rule pages
+
+        document = page_html(gathered)
     _write(out, document.encode("utf-8", "replace"), args.force)
     if gathered.skipped:
         say(f"qtop: {args.file}: {gathered.skipped} damaged records skipped")
     say(f"{args.output}: {gathered.whole.verdict.headline}")
     return EXIT_UNREACHABLE if not args.file and isinstance(gathered.whole.frame.server, Absent) else EXIT_OK
-
-
-def _check(out: Path, args: argparse.Namespace) -> None:
-    """What would be refused after watching for a while is refused before."""
-    if out.is_dir():
-        raise QtopError(f"{out} is a folder: name a file in it")
-    if out.exists() and not args.force:
-        raise QtopError(f"{out} exists: choose another name or pass --force")
-    if args.file and out.exists() and Path(args.file).exists() and out.samefile(args.file):
-        raise QtopError(f"{out} is the recording itself: choose another name")
 
 
 def _watch(path: Path, args: argparse.Namespace, settings: Settings) -> None:

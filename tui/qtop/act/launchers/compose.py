@@ -29,9 +29,10 @@ from qtop.act.launchers.containers import (
 )
 from qtop.act.launchers.engine_api import Engine
 from qtop.act.launchers.launcher import Launch
-from qtop.act.launchers.manager import own_words_begin, token_for
+from qtop.act.launchers.manager import token_for
 from qtop.act.launchers.unit_place import MARK, token_in
 from qtop.act.whole_file import replace_whole, spare_of
+from qtop.act.words import words_begin
 from qtop.errors import Refused
 
 OVERRIDE = "qtop.override.yaml"
@@ -151,7 +152,7 @@ class Compose:
 
     def lasting(self, launch: Launch, argv: list[str]) -> str:
         """The command as the service's own file would have it."""
-        words = with_words(_told(launch), launch["argv"], argv, own_words_begin(launch["argv"]), "")[1]
+        words = with_words(_told(launch), launch["argv"], argv, words_begin(launch["argv"]), "")[1]
         return f"in {launch['files'][0]}, services: {launch['service']}: command: {_listed(words)}"
 
     def check(self, launch: Launch, argv: list[str]) -> None:
@@ -220,7 +221,7 @@ def _text(launch: Launch, told: Json, argv: list[str]) -> str:
     import yaml
 
     what = f"the service {launch['service']}"
-    entrypoint, command = with_words(told, launch["argv"], argv, own_words_begin(launch["argv"]), what)
+    entrypoint, command = with_words(told, launch["argv"], argv, words_begin(launch["argv"]), what)
     service: Json = {"command": [word.replace("$", "$$") for word in command]}
     if entrypoint != list(told["Config"].get("Entrypoint") or []):
         service["entrypoint"] = [word.replace("$", "$$") for word in entrypoint]

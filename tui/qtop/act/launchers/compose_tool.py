@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qtop.act.change import Work
-from qtop.act.launchers.launcher import Launch
+from qtop.act.launchers.launcher import Launch, sayer
 from qtop.errors import Refused
 
 ANSWER_S = 60.0
 UP_S = 600.0
-SAY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,12 @@ class Tool:
                 pass_fds=(lock,),
                 start_new_session=True,  # Ctrl-C is qtop's affair
             )
-            begun = told = time.monotonic()
+            begun, say = time.monotonic(), sayer(work, "Compose is at work")
             while child.poll() is None:
-                now = time.monotonic()
-                if now - begun > UP_S:
+                if time.monotonic() - begun > UP_S:
                     child.terminate()
                     raise Refused(f"Compose did not end within {UP_S / 60:.0f} min")
-                if now - told >= SAY_S:
-                    told = now
-                    work.say(f"Compose is at work, {now - begun:.0f} s")
+                say()
                 time.sleep(0.05)
             said.seek(0)
             text = said.read().decode(errors="replace")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from qtop.act.launchers.container import Json, foreign, id_in
 from qtop.act.launchers.engine_api import Engine, sockets
 from qtop.act.launchers.launcher import Launch
-from qtop.act.launchers.manager import ended_by, server_below, words_below
+from qtop.act.launchers.manager import server_below, words_below
+from qtop.act.log_reason import ended_by
 from qtop.collect.discover import in_container
 from qtop.collect.discover.procfs import argv, text
 from qtop.collect.engine.argv import integer

@@ -26,7 +26,8 @@ from qtop.act.launchers.containers import (
 )
 from qtop.act.launchers.engine_api import Engine
 from qtop.act.launchers.launcher import Launch
-from qtop.act.launchers.manager import own_words_begin, token_for
+from qtop.act.launchers.manager import token_for
+from qtop.act.words import words_begin
 from qtop.errors import Refused
 from qtop.units import size
 
@@ -80,7 +81,7 @@ class Docker:
         told = engine.inspect(launch["container"])
         if told is None:
             raise Refused(f"the container {name} is gone")
-        with_words(told, launch["argv"], argv, own_words_begin(launch["argv"]), self._what(launch))
+        with_words(told, launch["argv"], argv, words_begin(launch["argv"]), self._what(launch))
         kept = "removed by Docker (--rm)" if launch["removes"] else f"kept, stopped, as {launch['spare']}"
         return (
             f"container {name}: the old one is stopped (by force after {launch['stop_s']} s) and {kept}",
@@ -135,7 +136,7 @@ class Docker:
         launch["new"] = list(argv)
         work.save()
         told = self._set_aside(engine, launch)
-        words = with_words(told, launch["argv"], argv, own_words_begin(launch["argv"]), self._what(launch))
+        words = with_words(told, launch["argv"], argv, words_begin(launch["argv"]), self._what(launch))
         body = body_for(told, image_of(engine, told), words, {LABEL: launch["token"]})
         _make(engine, launch["name"], body, networks_of(told))
         engine.start(launch["name"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from qtop.act.change import Work
 from qtop.act.launchers.capture import alive
-from qtop.act.launchers.launcher import Launch
+from qtop.act.launchers.launcher import Launch, sayer
 from qtop.clock import boot_id
 from qtop.collect.discover.procfs import start_ticks
 from qtop.collect.discover.tree import server_tree
@@ -30,7 +30,6 @@ LEFT_S = 10.0
 MEMORY_S, MEMORY_EVERY_S = 20.0, 0.5
 """For the driver to forget them."""
 EVERY_S = 0.05
-SAY_S = 5.0
 
 
 def tree_of(pid: int) -> Known:
@@ -50,7 +49,7 @@ def end(known: Known, launch: Launch, work: Work) -> None:
         return
     drain_s = float(integer(launch["argv"], "--shutdown-timeout") or 0)
     root, rest = known[:1], known[1:]
-    say = _sayer(work, "draining: requests in flight end" if drain_s else "stopping")
+    say = sayer(work, "draining: requests in flight end" if drain_s else "stopping")
     if living(root, boot):
         _signal(root[0], signal.SIGTERM, boot)
         if not _gone(root, boot, drain_s + GRACE_S, say):
@@ -94,20 +93,6 @@ def _gone(known: Known, boot: str, seconds: float, say: Callable[[], None]) -> b
         say()
         time.sleep(EVERY_S)
     return True
-
-
-def _sayer(work: Work, text: str) -> Callable[[], None]:
-    """Says it every few seconds."""
-    begun = last = time.monotonic()
-
-    def say() -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= SAY_S:
-            last = now
-            work.say(f"{text}, {now - begun:.0f} s")
-
-    return say
 
 
 def _signal(one: Sequence[int], number: signal.Signals, boot: str) -> None:

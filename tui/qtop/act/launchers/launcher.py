@@ -7,6 +7,8 @@ it but what ``describe`` and ``warnings`` say is ever shown.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from qtop.act.change import Work
@@ -15,6 +17,24 @@ Launch = dict[str, Any]
 """All that it takes to start the server as it was: at least "argv" (its words as /proc shows them, the executable
 first) and, where they can be had, "environ" (list of "NAME=value"), "cwd" and "exe", with which new words are checked
 by the server's own parser. ``running`` may leave "ended" in it: how what was started has ended, in words."""
+
+
+SAY_S = 5.0
+"""Between two words on something that takes its time."""
+
+
+def sayer(work: Work, text: str) -> Callable[[], None]:
+    """What a loop that waits calls at each turn: it says "text, 10 s" every few seconds."""
+    begun = last = time.monotonic()
+
+    def say() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SAY_S:
+            last = now
+            work.say(f"{text}, {now - begun:.0f} s")
+
+    return say
 
 
 class Launcher(Protocol):

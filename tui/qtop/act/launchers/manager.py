@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 
 from qtop.clock import boot_id
 from qtop.collect.discover.procfs import argv, process, start_ticks, stat
-from qtop.collect.discover.servers import program, recognise
+from qtop.collect.discover.servers import recognise
 from qtop.collect.discover.tree import kind_of, server_tree
 from qtop.sample import Absent
 
@@ -35,19 +34,6 @@ def words_below(pid: int, pending: list[str]) -> list[str] | None:
         return list(pending) if stat(pid) is not None else None
     words = argv(number or pid)
     return None if isinstance(words, Absent) or not words else list(words)
-
-
-def ended_by(number: int) -> str:
-    """How a server ended, by the signal that ended it."""
-    try:
-        return f"it was ended by {signal.Signals(number).name}"
-    except ValueError:
-        return f"it was ended by signal {number}"
-
-
-def own_words_begin(words: list[str]) -> int:
-    """The place of the first word that is the server's own: behind the interpreter, its options and the program."""
-    return len(words) - len(program(words)[2])
 
 
 def token_for(pid: int, name: str) -> str:

@@ -13,12 +13,11 @@ from typing import ClassVar
 from qtop.act.change import Work
 from qtop.act.launchers.bare import Bare
 from qtop.act.launchers.ending import tree_of
-from qtop.act.launchers.launcher import Launch
+from qtop.act.launchers.launcher import Launch, sayer
 from qtop.act.serve.control import RUNNING, STOPPED, WAITING, State, ask, child_alive, is_alive, states
 from qtop.errors import Refused
 
 EVERY_S = 0.1
-SAY_S = 5.0
 
 
 class Serve:
@@ -97,15 +96,12 @@ class Serve:
         launch["tree"] = tree_of(state["child"][0]) if state.get("child") else []
         work.save()
         state = ask(launch["socket"], {"do": "stop"})
-        begun = told = time.monotonic()
+        say = sayer(work, "`qtop serve` ends the server")
         while state["phase"] != STOPPED or state.get("child"):
             if state.get("failed"):
                 raise Refused(state["failed"])
             time.sleep(EVERY_S)
-            now = time.monotonic()
-            if now - told > SAY_S:
-                told = now
-                work.say(f"`qtop serve` ends the server, {now - begun:.0f} s")
+            say()
             found = self._state(launch)
             if found is None:
                 self._bare.stop(launch, work)

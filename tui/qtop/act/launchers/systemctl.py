@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtop.act.change import Work
+from qtop.act.launchers.launcher import sayer
 from qtop.errors import Refused
 
 ANSWER_S = 20.0
-SAY_S = 5.0
 NAME = re.compile(r"[A-Za-z0-9:_.@\\-]{1,250}\.service")
 LINES = 300
 SPANS = {
@@ -75,7 +75,7 @@ class Manager:
 
         Errors: Refused with what systemd says.
         """
-        begun = told = time.monotonic()
+        begun, say = time.monotonic(), sayer(work, text)
         try:
             child = subprocess.Popen(
                 self._words(*words),
@@ -90,13 +90,10 @@ class Manager:
             raise Refused(f"systemctl cannot be started: {error.strerror}") from None
         with child:
             while child.poll() is None:
-                now = time.monotonic()
-                if now - begun > seconds:
+                if time.monotonic() - begun > seconds:
                     child.kill()
                     return False
-                if now - told >= SAY_S:
-                    told = now
-                    work.say(f"{text}, {now - begun:.0f} s")
+                say()
                 time.sleep(0.05)
             said = child.stderr.read() if child.stderr is not None else ""
         if child.returncode:

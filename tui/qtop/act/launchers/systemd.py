@@ -18,8 +18,6 @@ from typing import ClassVar
 from qtop.act.change import Work
 from qtop.act.launchers.launcher import Launch
 from qtop.act.launchers.manager import (
-    ended_by,
-    own_words_begin,
     server_below,
     token_for,
     words_below,
@@ -39,7 +37,9 @@ from qtop.act.launchers.unit_place import (
     unit_of,
 )
 from qtop.act.launchers.unit_text import effective, quoted, split, takes_verbatim, tokens
+from qtop.act.log_reason import ended_by
 from qtop.act.whole_file import replace_whole, spare_of, sync_folder
+from qtop.act.words import words_begin
 from qtop.clock import wall
 from qtop.collect.discover.procfs import argv as argv_of
 from qtop.collect.discover.procfs import link, read, status, text
@@ -265,7 +265,7 @@ def _command(launch: Launch, argv: list[str]) -> str:
         return str(command)
     verbatim = takes_verbatim(command)
     found = tokens(command, _environ(launch))
-    own = own_words_begin(launch["argv"])
+    own = words_begin(launch["argv"])
     what = f"the unit {launch['unit']}"
     return " ".join(respelled(found, launch["argv"], argv, own, lambda word: quoted(word, verbatim), what))
 
@@ -277,7 +277,7 @@ def _same_program(old: str, new: str) -> None:
     words[0] = words[0].lstrip("@-:+!|")
     if recognise(words) is None or program(words)[0] == "code":
         raise Refused("root's helper changes only units that start a server directly", "Run it as `sudo qtop …`.")
-    own = own_words_begin(words) + (program(words)[2][:1] in (["serve"], ["start"]))
+    own = words_begin(words) + (program(words)[2][:1] in (["serve"], ["start"]))
     if before[:own] != after[:own]:
         raise Refused("another program than the unit's")
 

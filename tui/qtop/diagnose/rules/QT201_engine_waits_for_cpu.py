@@ -7,6 +7,7 @@ from collections import Counter
 from qtop.diagnose.rule import Answer, CannotTell, Evidence, Observed, Remedy, Rule, Told
 from qtop.diagnose.rules.cpu_wait import CLEAR, ENTER, SOURCE, against_others, sched_of, thread_name
 from qtop.diagnose.rules.QT204_narrow_affinity import outside
+from qtop.diagnose.rules.remedies import WIDEN
 from qtop.model.frame import Frame, GpuView, HostView, QuotaView, SchedView, ThreadView
 from qtop.sample import Absent, cpulist
 from qtop.units import percent
@@ -164,10 +165,10 @@ def _widening(sched: SchedView, worst: ThreadView) -> tuple[Remedy, ...]:
         return ()
     allowed = cpulist.parse_or_empty(worst.allowed)
     if isinstance(sched.cpuset, Absent):
-        return () if not allowed else (Remedy("cpu-affinity", "widen affinity"),)
+        return () if not allowed else (WIDEN,)
     if allowed and not outside(worst.allowed, sched.cpuset):
         return ()
-    return (Remedy("cpu-affinity", "widen affinity"),)
+    return (WIDEN,)
 
 
 def _host_cpus(frame: Frame) -> int:

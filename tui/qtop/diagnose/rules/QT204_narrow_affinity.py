@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Remedy, Rule, Severity, Told
+from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Observed, Rule, Severity, Told
 from qtop.diagnose.rules.cpu_wait import SOURCE, sched_of, thread_name
+from qtop.diagnose.rules.remedies import WIDEN
 from qtop.model.frame import Frame, HostView, SchedView, ThreadView
 from qtop.sample import Absent, cpulist
 from qtop.units import percent
@@ -13,7 +14,7 @@ from qtop.units import percent
 NARROW = 0.001
 """The value of a narrow mask that costs nothing: below any share that is one."""
 SHORT = 0.05
-REMEDIES = (Remedy("cpu-affinity", "widen affinity"),)
+REMEDIES = (WIDEN,)
 """Offered where something waits: a narrow mask that costs nothing is somebody's choice."""
 SPARE = 0.80
 """Other CPUs are no help where they are busier than this."""

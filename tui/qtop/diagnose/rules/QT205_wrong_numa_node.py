@@ -19,6 +19,7 @@ from qtop.diagnose.rule import (
 )
 from qtop.diagnose.rules.common import gpus_of, host_of, said
 from qtop.diagnose.rules.cpu_wait import sched_of, thread_name
+from qtop.diagnose.rules.remedies import WIDEN
 from qtop.model.frame import Frame, GpuView, HostView, SchedView, ThreadView
 from qtop.sample import Absent, ServerInfo, cpulist
 from qtop.units import percent
@@ -98,7 +99,7 @@ def _remedies(sched: SchedView, near: frozenset[int]) -> tuple[Remedy, ...]:
         one for one in sched.critical if one.allowed and not near & cpulist.parse_or_empty(one.allowed)
     ]
     allowed = near if isinstance(sched.cpuset, Absent) else near & cpulist.parse_or_empty(sched.cpuset)
-    return (Remedy("cpu-affinity", "widen affinity"),) if kept_away and allowed else ()
+    return (WIDEN,) if kept_away and allowed else ()
 
 
 def _cure(frame: Frame, sched: SchedView, near: frozenset[int]) -> str:

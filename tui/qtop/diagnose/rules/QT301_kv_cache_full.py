@@ -66,6 +66,6 @@ def _told(frame: Frame, engine: EngineView, use: float, running: float, waiting:
 
 
 def _remedy(frame: Frame) -> str:
-    if kind_of(frame) == "vllm" and not isinstance(frame.gpus, Absent) and frame.gpus:
+    if smaller_cache(frame):
         return "send less at once, or --kv-cache-dtype fp8"
     return "send less at once, or give the cache more memory"

@@ -67,4 +67,4 @@ def _told(frame: Frame, engine: EngineView, rate: float) -> Told:
 
 
 def _remedy(frame: Frame) -> str:
-    return "lower --max-num-seqs, or send less at once" if kind_of(frame) == "vllm" else "send less at once"
+    return "lower --max-num-seqs, or send less at once" if fewer_at_once(frame) else "send less at once"

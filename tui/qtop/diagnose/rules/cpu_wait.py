@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtop.diagnose.rule import CannotTell, Clear, Enter, NotApplicable, Remedy, Severity
+from qtop.diagnose.rules.remedies import AWAY, NICE
 from qtop.model.frame import Frame, HostView, SchedView, ThreadView
 from qtop.sample import Absent, Why
 
@@ -22,7 +23,6 @@ NAMES = {
 
 LEAST_OTHERS = 0.10
 """CPUs' worth of time that others use, from which it is worth acting on them."""
-_NICE, _AWAY = Remedy("neighbours-nice", "lower the others"), Remedy("neighbours-cpus", "move the others off")
 
 
 def against_others(frame: Frame, sched: SchedView) -> tuple[Remedy, ...]:
@@ -31,7 +31,7 @@ def against_others(frame: Frame, sched: SchedView) -> tuple[Remedy, ...]:
     if isinstance(others, Absent) or sum(one.share for one in others) < LEAST_OTHERS:
         return ()
     several = isinstance(frame.host, HostView) and frame.host.cpus > 1
-    return (_NICE, _AWAY) if several else (_NICE,)
+    return (NICE, AWAY) if several else (NICE,)
 
 
 def thread_name(thread: ThreadView) -> str:

@@ -7,6 +7,8 @@ from qtop.diagnose.rules.queueing import kind_of
 from qtop.model.frame import Frame
 from qtop.sample import Absent
 
+WIDEN = Remedy("cpu-affinity", "widen affinity")
+NICE, AWAY = Remedy("neighbours-nice", "lower the others"), Remedy("neighbours-cpus", "move the others off")
 _AT_ONCE = Remedy("max-num-seqs", "restart: more at once")
 MORE_AT_ONCE = {"vllm": _AT_ONCE, "sglang": _AT_ONCE, "llamacpp": Remedy("parallel", "restart: more slots")}
 FEWER_AT_ONCE = Remedy("max-num-seqs", "restart: fewer at once")
