@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from qtop.model.settings import SettingsView
 from qtop.probe.timing import ProbeResult
 from qtop.record.ahead import ahead
 from qtop.record.reader import Recording
-from qtop.record.redact import Redactor, redact_sample_server
+from qtop.record.redact import Redactor, here, redact_sample_server
 from qtop.sample import Absent, Event, Sample, ServerInfo
 from qtop.sample.codec import Header
 
@@ -107,7 +106,7 @@ def gather(path: Path) -> Gathered:
     whole = diagnose_all(ahead(_samples(recording, events)), seen.push)
     if whole is None:
         raise QtopError(f"{path} holds no samples")
-    redactor = Redactor([socket.gethostname()])
+    redactor = here()
     told = [redactor.event(event) for event in events]
     gap = GAP_TICKS * seen.interval()
     return Gathered(
