@@ -315,6 +315,17 @@ def _comms(gpu: GpuSample) -> Iterable[str]:
     return () if isinstance(gpu.processes, Absent) else (process.comm for process in gpu.processes)
 
 
+def holds_text(event: Event) -> bool:
+    """Whether it holds what somebody asked or what was answered."""
+    return _holds_text(event.data)
+
+
+def _holds_text(value: object) -> bool:
+    if isinstance(value, dict):
+        return any((str(key).lower() in TEXT_KEYS and bool(item)) or _holds_text(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(map(_holds_text, value))
+
+
 def here() -> Redactor:
     """For what is shown or written beside a recording: knows this host by the name that needs no resolver."""
     return Redactor([socket.gethostname()], users=local_users())

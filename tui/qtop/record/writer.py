@@ -57,6 +57,7 @@ class RecordingWriter:
     """Records samples and events into a new file; QtopError at once if it cannot be created.
 
     A write that fails later stops the recording: ``error`` is then one line for the user, and the file stays readable.
+    Where the header says that prompts are kept, texts of prompts and answers are written; else never.
     """
 
     def __init__(
@@ -65,12 +66,12 @@ class RecordingWriter:
         header: Header,
         overwrite: bool = False,
         *,
-        keep_text: bool = False,
         redactor: Redactor | None = None,
     ) -> None:
         self.path = path
         self.error: str | None = None
-        self._keep_text = keep_text
+        self.prompts = header.prompts
+        """Whether texts of prompts and answers are kept."""
         self._redactor = redactor
         quick = redactor or here()
         self._file = BlockFile(path, msgspec.structs.replace(header, note=quick.text(header.note)), overwrite)
@@ -134,7 +135,7 @@ class RecordingWriter:
             self._wake.notify()
 
     def _run(self) -> None:
-        redactor = self._redactor or Redactor(local_names(), self._keep_text, local_users())
+        redactor = self._redactor or Redactor(local_names(), self.prompts, local_users())
         since_look = 0
         try:
             while (item := self._next()) is not None:
