@@ -41,7 +41,8 @@ _NEVER_USERS = frozenset({
 _LEAST = 4
 """Letters of a user's name that is hidden wherever it stands; a shorter one only where it is told to be a user's."""
 _FOUR = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w)(?!\.\d)")
-_SIX = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+_SIX = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,5}){2,8}(?![\w:])")
+"""Also with a port behind it, though that should stand behind brackets."""
 _BROADCAST = "255.255.255.255"
 
 
@@ -74,7 +75,14 @@ class Names:
         """Without addresses of the network."""
         if text.count(".") >= 3:
             text = _FOUR.sub(lambda found: self.address(found[0]), text)
-        return _SIX.sub(lambda found: self.address(found[0]), text) if text.count(":") >= 2 else text
+        return _SIX.sub(self._of_six, text) if text.count(":") >= 2 else text
+
+    def _of_six(self, found: re.Match[str]) -> str:
+        told = self.address(found[0])
+        if told != found[0]:
+            return told
+        address, _, port = told.rpartition(":")
+        return f"{self.address(address)}:{port}" if port.isdigit() else told
 
     def of_url(self, host: str) -> str:
         """The host of a URL: localhost stays, an address becomes its pseudonym, any other name HOST."""
