@@ -183,9 +183,8 @@ def log_lines() -> list[str]:
     """A server's log: what vLLM, SGLang and llama.cpp print of requests, access lines, errors."""
     text, answer, other = TEXTS
     stamp = "(APIServer pid=12) INFO 11-26 14:00:00 [logger.py:41]"
-    params = (
-        f"SamplingParams(n=1, stop=['{text}'], structured_outputs=Params(json={{'a': '{answer}'}}, regex='{text}'))"
-    )
+    shape = f"Params(json={{'a': {answer!r}}}, regex={text!r})"
+    params = f"SamplingParams(n=1, stop=[{text!r}], structured_outputs={shape})"
     lines = [
         f"{stamp} Received request chatcmpl-1: prompt: {f'<|im_start|>{text}' + chr(10) + answer!r}, params: {params}, "
         f"prompt_token_ids: [1, 2], prompt_embeds shape: None, lora_request: None.",
@@ -199,7 +198,7 @@ def log_lines() -> list[str]:
         f'srv  log_server_r: request:  {{"messages":[{{"role":"user","content":"{text}"}}],"max_tokens":3}}',
         f"slot process_toke: id  0 | task 0 | n_decoded = 1, n_remaining = 31, next token:   791 '{other}'",
         f'INFO:     {ADDRESSES[0]}:51234 - "POST /v1/chat/completions?user={USERS[0]} HTTP/1.1" 200 OK',
-        f"ERROR 11-26 14:00:03 [x.py:1] input_value={{'messages': [{{'content': '{text}'}}]}}, input_type=dict",
+        f"ERROR 11-26 14:00:03 [x.py:1] input_value={{'messages': [{{'content': {text!r}}}]}}, input_type=dict",
         f"ERROR 11-26 14:00:03 [x.py:1] non-default args: {{'api_key': ['{PLAIN[0]}'], 'model': '{_HOME}'}}",
         f"{stamp} Received request chatcmpl-4: prompt: 'the line was cut here",
         f"and goes on {text}",
