@@ -231,6 +231,8 @@ def test_a_text_over_several_lines_goes_to_the_next_line_with_a_clock() -> None:
     done, taken = redact_log(lines, Redactor())
     assert done == ["***", "INFO 11-26 14:00:00 [a] prompt: ***", "***", "INFO 11-26 14:00:01 [a] ready"]
     assert taken.texts == 3
+    coloured = "\x1b[1;36m(APIServer pid=7)\x1b[0;0m INFO 11-26 14:00:00 [a] ready"
+    assert redact_log(["zQ9x", coloured], Redactor())[0] == ["***", "(APIServer pid=7) INFO 11-26 14:00:00 [a] ready"]
     plain, _ = redact_log(["no clock anywhere", "still none"], Redactor())
     assert plain == ["no clock anywhere", "still none"]
 

@@ -10,13 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.fakes import secrets
+from tests.fakes.samples import HEADER
 
 from qtop.cli import main
 from qtop.errors import EXIT_FINDING, EXIT_OK
+from qtop.record.blockfile import BlockFile
 from qtop.record.reader import Recording
 from qtop.record.redact import Redactor
 from qtop.record.redact_log import redact_log
 from qtop.record.writer import RecordingWriter
+from qtop.report.gathered import gather
+from qtop.sample import Sample, ServerInfo
+from qtop.sample.codec import encode_sample
 
 Captured = pytest.CaptureFixture[str]
 
@@ -149,3 +154,12 @@ def test_what_was_taken_out_of_a_log_is_counted() -> None:
     assert found("\n".join(lines)) == []
     assert taken.texts >= 16 and taken.secrets >= 15 and taken.addresses >= 6 and taken.hosts >= 3 and taken.users >= 4
     assert str(taken).startswith(f"{taken.texts} texts of requests or answers, ")
+
+
+def test_a_recording_that_names_more_than_it_would_now_is_known(recording: Path, tmp_path: Path) -> None:
+    """Such as one of an older qtop, which left addresses in."""
+    path = tmp_path / "old.qtop"
+    file = BlockFile(path, HEADER)
+    file.append(encode_sample(Sample(t=1.0, server=ServerInfo(url=f"http://{secrets.ADDRESSES[0]}:8000"))))
+    file.close()
+    assert gather(path).unredacted and not gather(recording).unredacted

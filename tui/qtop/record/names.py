@@ -82,7 +82,7 @@ class Names:
         if told != found[0]:
             return told
         address, _, port = told.rpartition(":")
-        return f"{self.address(address)}:{port}" if port.isdigit() else told
+        return f"{self.address(address)}:{port}" if port.isdigit() or not port else told
 
     def of_url(self, host: str) -> str:
         """The host of a URL: localhost stays, an address becomes its pseudonym, any other name HOST."""

@@ -34,6 +34,8 @@ _OPENS = {"(": ")", "[": "]", "{": "}"}
 _QUOTES = frozenset("'\"`")
 _CALL = re.compile(r"[A-Za-z_][\w.]*(?=[(\[{])")
 _SKIPPED = re.compile(r"(?:None|null|True|False|true|false|-?\d[\d.e+-]*|\[\]|\{\}|\(\)|''|\"\")(?=[\s,;)\]}.]|$)")
+_COLOUR = re.compile(r"\x1b(?:\[[\d;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""What a server writes for a terminal, also into a file: vLLM colours the name of its process."""
 _BEGINS = re.compile(
     r"(?:\([A-Za-z]+[^)]*\)\s*)?(?:\[?\d{4}-\d\d-\d\d[T ]|\[?\d\d:\d\d:\d\d"
     r"|(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\b"
@@ -69,6 +71,7 @@ def redact_log(lines: Sequence[str], redactor: Redactor) -> tuple[list[str], Red
     what comes before its first line with a clock or a level."""
     done: list[str] = []
     count = Redacted()
+    lines = [_COLOUR.sub("", line) for line in lines]
     held = any(_BEGINS.match(line) for line in lines)
     going_on = held and bool(lines) and not _BEGINS.match(lines[0])
     for line in lines:
