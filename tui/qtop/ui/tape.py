@@ -161,8 +161,14 @@ def cast(path: Path, look: Look, size: Size, speed: float) -> str:
             assert isinstance(driver, _Tape)
             at, before = 0.0, later.start
             for number, t in enumerate(later.times(), 1):
-                source.step()
-                await _shown(app, pilot, number)
+                with app.batch_update():  # drawn in one piece, however the widgets come by their figures
+                    source.step()
+                    await _shown(app, pilot, number)
+                await pilot.pause(0)
+                if number == 1:  # what came before is how the app happened to begin
+                    driver.written = [_BEGIN]
+                    app.forget_screen()
+                    await pilot.pause(0)
                 at += min(LONGEST_WAIT, max(0.0, t - before)) / speed
                 before = t
                 lines += _event(at, driver.take())
