@@ -33,6 +33,7 @@ from qtop.ui.look import Look
 LEAD_S = float(KEEP)
 """Read before a moment that is drawn, so that charts and rules know what they would know there."""
 PATIENCE_S = 60.0
+"""Without anything that happens."""
 _BEGIN = "\x1b[?25l\x1b[?7l\x1b[2J\x1b[H"
 """No cursor, no wrapping, an empty screen: as the dashboard's driver leaves a terminal before the first frame."""
 _FONTS = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)
@@ -106,8 +107,11 @@ async def _running(
 async def _shown(app: QtopApp, pilot: Pilot[None], seq: int) -> None:
     """Wait until the snapshot of this number is drawn; QtopError when it is not."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_S
+    reached, deadline = 0, loop.time() + PATIENCE_S
     while app.playback.shown is None or app.playback.shown.seq < seq:
+        latest = app.session.latest
+        if latest is not None and latest.seq > reached:
+            reached, deadline = latest.seq, loop.time() + PATIENCE_S
         if app.session.source.failure or app.broke is not None or loop.time() > deadline:
             raise QtopError(f"the screen cannot be drawn: {app.session.source.failure or app.broke or 'no answer'}")
         await asyncio.sleep(0.001)
