@@ -11,7 +11,6 @@ from qtop.plan.budget import (
     FORMS,
     FP8,
     FP8_FP8,
-    GIB,
     INT4_FP8,
     LONGEST,
     Card,
@@ -22,7 +21,7 @@ from qtop.plan.budget import (
     pool,
     prefill_s,
 )
-from qtop.units import number
+from qtop.units import GIB, number
 
 SECTION = "2.2 Three ways to spend the VRAM"
 LIGHT_TOKENS, LIGHT_STREAMS = 32_768, 4
