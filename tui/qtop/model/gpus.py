@@ -56,7 +56,7 @@ GPUS = (
     GpuSpec("A100 80GB", r"\ba100(?!\d)", 79.15, 2.039e12, 312e12, None, "gen4 x16", f"{_OOM}, vllm#4408"),
     GpuSpec("H100 PCIe", r"\bh100(?!\d)(?=.*pcie)", 79.11, 2.0e12, 756e12, 1513e12, "gen5 x16", f"{_OOM}, vllm#27508"),
     GpuSpec("H100 NVL", r"\bh100(?!\d)(?=.*nvl)", 93.0, 3.938e12, 835e12, 1671e12, "gen5 x16", f"{_OOM}, VACE#56"),
-    GpuSpec("H100", r"\bh100(?!\d)", 79.18, 3.35e12, 989e12, 1979e12, "gen5 x16", "torch, on the H100 measured"),
+    GpuSpec("H100", r"\bh100(?!\d)", 79.1787, 3.35e12, 989e12, 1979e12, "gen5 x16", "torch, on the H100 measured"),
     GpuSpec("H200", r"\bh200(?!\d)", 139.80, 4.8e12, 989e12, 1979e12, "gen5 x16", _OOM),
     GpuSpec("B200", r"\bb200(?!\d)", 178.35, 7.7e12, 2250e12, 4500e12, "gen5 x16", _OOM),
     GpuSpec("RTX 6000 Ada", r"6000 ada", 47.40, 960e9, 364e12, 728e12, "gen4 x16", _OOM),

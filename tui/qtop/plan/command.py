@@ -1,0 +1,35 @@
+"""The command that starts a plan: words for ``vllm serve``, only those that differ from its defaults. Pure."""
+
+from __future__ import annotations
+
+from qtop.plan.making import Plan
+from qtop.plan.serving import Serving, default_serving, form_of
+
+
+def words(plan: Plan) -> list[str]:
+    """The command line, a word each."""
+    return ["vllm", "serve", plan.wish.model.name, *flags(plan, plan.serving)]
+
+
+def flags(plan: Plan, one: Serving) -> list[str]:
+    """The flags of a serving of this plan's model and card."""
+    wish = plan.wish
+    seqs, budget, utilization = default_serving(wish.gpu, wish.version)
+    found: list[str] = []
+    if one.spread > 1:
+        found += ["--tensor-parallel-size", str(one.spread)]
+    if one.context != wish.model.shape.positions:
+        found += ["--max-model-len", str(one.context)]
+    if one.seqs != min(seqs, budget):
+        found += ["--max-num-seqs", str(one.seqs)]
+    if one.budget != budget:
+        found += ["--max-num-batched-tokens", str(one.budget)]
+    if one.utilization != utilization:
+        found += ["--gpu-memory-utilization", f"{one.utilization:g}"]
+    if one.kv != "auto":
+        found += ["--kv-cache-dtype", one.kv]
+    if one.weights == "fp8" and form_of(wish.model, "auto") == "bf16":
+        found += ["--quantization", "fp8"]
+    if one.eager:
+        found += ["--enforce-eager"]
+    return found
