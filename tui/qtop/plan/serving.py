@@ -74,6 +74,8 @@ class Serving(msgspec.Struct, frozen=True):
     block: int = 16
     eager: bool = False
     version: Version = NEWEST
+    pool_bytes: float | None = None
+    """kv_cache_memory_bytes: given, the pool is that, whatever the utilization."""
 
 
 def check(model: Model, gpu: Card, one: Serving) -> None:

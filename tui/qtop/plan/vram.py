@@ -5,8 +5,8 @@ CUDA graphs (source: v1/worker/gpu_worker.py determine_available_memory, utils/m
 since 0.21, but not for dense models under 0.25, whose new model runner estimates them as 0 (vllm#49224). Other
 processes do not shrink the cache: vLLM refuses to start where memory × utilization is more than is free.
 
-The terms were measured on an H100 with vLLM 0.25.1 and its debug log (tests/data/starts): weights 7.64 GiB, 0.22 outside
-of torch; the peak 0.80 GiB for 8192 tokens and 256 requests, 0.92 for 2048 and 1024, 2.44 for 32 768 and 256 in
+The terms were measured on an H100 with vLLM 0.25.1 and its debug log (tests/data/starts): weights 7.64 GiB, 0.22
+outside of torch; the peak 0.80 GiB for 8192 tokens and 256 requests, 0.92 for 2048 and 1024, 2.44 for 32 768 and 256 in
 eager mode; graphs 0.24, 0.60 and 1.00 GiB for 64, 256 and 1024 requests.
 """
 
@@ -107,20 +107,23 @@ def graph_sizes(seqs: int, budget: int) -> tuple[int, int]:
     return len(sizes), sum(1 for size in sizes if size <= seqs)
 
 
-def forward_bytes(shape: Decoder, tokens: int, spread: int = 1, eager: bool = False) -> float:
-    """Peak of one forward pass of so many tokens: the doubled intermediate and its product, four hidden states;
-    compiled, also queries, keys, values and attention's result, which the pieces' caller still holds. Measured to 1.5 %: 50 400
-    values a token compiled, 39 500 eager, where this says 49 664 and 39 424."""
-    element = float(shape.dtype_bytes)
+def forward_bytes(shape: Decoder, tokens: int, spread: int = 1) -> float:
+    """Peak of one forward pass of so many tokens: the doubled intermediate and its product, and four hidden states.
+    Measured: 39 500 values a token with 32 768 tokens, 39 900 with 16 384; this says 39 424."""
     wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    attention = (2.0 * wide + 2.0 * narrow) / spread
     inner = 3.0 * shape.intermediate / spread
     one = shape.experts
     if one is not None and one.layers:
         routed = one.active * (3.0 * one.intermediate / spread + shape.hidden)
         inner = routed if one.layers == shape.layers else max(inner, routed)
-    values = 4.0 * shape.hidden + (max(inner, attention) if eager else inner + attention)
-    return tokens * values * element
+    return tokens * (4.0 * shape.hidden + max(inner, (2.0 * wide + 2.0 * narrow) / spread)) * float(shape.dtype_bytes)
+
+
+def compile_bytes(shape: Decoder, tokens: int, spread: int = 1) -> float:
+    """Peak while torch compiles: as much as the embedding beside the hidden states. Inferred: without eager mode 8192
+    tokens peaked at 0.80 GiB with 64 and with 256 requests, where the pass itself takes 0.63; with a warm cache of
+    compiled graphs it may be less."""
+    return (shape.embedding / spread + tokens * shape.hidden) * float(shape.dtype_bytes)
 
 
 def sampler_bytes(shape: Decoder, tokens: int, seqs: int, old: bool, spread: int = 1) -> float:
@@ -136,7 +139,8 @@ def reserve(model: Model, one: Serving) -> Reserve:
     rotary = shape.latent.rope if shape.latent is not None else shape.head_dim
     old = one.version < NEW_RUNNER or shape.experts is not None
     activations = WORKSPACE + max(
-        forward_bytes(shape, one.budget, one.spread, one.eager),
+        forward_bytes(shape, one.budget, one.spread),
+        0.0 if one.eager else compile_bytes(shape, one.budget, one.spread),
         sampler_bytes(shape, one.budget, min(one.seqs, one.budget), old, one.spread),
     )
     counted = one.version >= GRAPHS_COUNTED and (old or one.version >= NEW_RUNNER_COUNTS)
@@ -171,7 +175,7 @@ def memory(model: Model, gpu: Card, one: Serving) -> Memory:
     """Where the memory of each GPU goes."""
     requested = float(math.ceil(gpu.total * one.utilization))
     weights, rest = spread_weights(model, one), reserve(model, one)
-    left = requested - weights - rest.inside
+    left = requested - weights - rest.inside if one.pool_bytes is None else one.pool_bytes
     block = block_bytes(model, one)
     blocks = max(0, int(left // block))
     return Memory(
