@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
 from qtop.units import span_seconds
+from qtop.verbs.plan_options import add as add_plan
 from qtop.verbs.recording_options import add as add_recording_verbs
 from qtop.verbs.terminal import drop_output, prepare, say
 
@@ -207,6 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
     one.add_argument("--force", action="store_true", help="overwrite OUT")
     add_recording_verbs(verb, _seconds)
+    add_plan(verb)
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
     one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
@@ -345,6 +347,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs.guide import guide
 
         return guide(args, settings)
+    if verb == "plan":
+        from qtop.verbs.plan import plan
+
+        return plan(args, settings)
     if verb == "record":
         from qtop.verbs.record import record
 

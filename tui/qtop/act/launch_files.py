@@ -1,5 +1,5 @@
-"""The command of a plan as what starts servers reads it: a shell's line, vLLM's --config file, a systemd unit, a Compose
-file; and whether the vLLM that is installed takes its words."""
+"""The command of a plan as what starts servers reads it: a shell's line, vLLM's --config file, a systemd unit, a
+Compose file; and whether the vLLM that is installed takes its words."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Installed:
 
 
 def installed(named: str | None) -> Installed | None:
-    """The vLLM that is meant: a version ("0.25.1"), a program, its interpreter or environment; without a name the one on
-    the PATH, None where there is none. Errors: QtopError for one that is not there or is no vLLM."""
+    """The vLLM that is meant: a version ("0.25.1"), a program, its interpreter or environment; without a name the one
+    on the PATH, None where there is none. Errors: QtopError for one that is not there or is no vLLM."""
     if named is not None and re.fullmatch(r"v?\d+\.\d+(\.\d+)?(\S*)?", named):
         version = version_of(named)
         assert version is not None

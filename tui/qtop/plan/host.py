@@ -1,8 +1,8 @@
 """Whether the host's CPUs and memory carry a plan. Pure.
 
 Cores: vLLM's own rule, 2 + N physical cores (twice as many threads) for N GPUs (docs/configuration/optimization.md).
-Memory: the weights pass through the page cache once while they load and need not stay; the processes themselves held 3.6
-and 3.8 GiB in recordings of vLLM 0.25.1 on an H200 and an H100.
+Memory: the weights pass through the page cache once while they load and need not stay; the processes themselves held
+3.6 and 3.8 GiB in recordings of vLLM 0.25.1 on an H200 and an H100.
 """
 
 from __future__ import annotations
