@@ -159,7 +159,7 @@ def _verdict(wish: Wish, one: Serving, spent: Memory, each: float, fits: bool) -
         )
     held = f"{number(spent.tokens)} tokens of cache, {each:.1f} requests of full length at once"
     if wish.seqs is not None and each < wish.seqs:
-        held += f" of the {wish.seqs} asked for"
+        held += f" (max-num-seqs is {wish.seqs})"
     return f"FITS: {subject} — {held}"
 
 
@@ -192,7 +192,7 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
     if most >= context and base != asked:
         yield _told(wish, base, "as it is")
         return
-    if most >= 1024 or (0 < most and not plain.missing):
+    if most >= 1024 or (most > 0 and not plain.missing):
         short = msgspec.structs.replace(base, context=most // 1024 * 1024 or most)
         yield _told(wish, short, f"a context of {tokens_text(short.context)}")
     formed = next(

@@ -33,6 +33,8 @@ class Extras(msgspec.Struct, frozen=True):
     """What is told beside the plan's own arithmetic."""
 
     host: tuple[Line, ...] = ()
+    host_here: bool = True
+    """Whether the plan is for this host; otherwise the host is told as this one's."""
     measured: tuple[str, ...] = ()
     checked: bool | None = None
     """Whether the installed vLLM's parser takes the command; None where it could not be asked."""
@@ -156,7 +158,11 @@ def plan_text(plan: Plan, extras: Extras, ascii_only: bool = False) -> str:
     if plan.fits:
         lines += _speed(plan)
     if extras.host:
-        lines += ["", "Host", *(f"  {marks[one.enough]} {one.what}: {one.told}" for one in extras.host)]
+        lines += [
+            "",
+            "Host" if extras.host_here else "Host (the one looked at, not that of the card)",
+            *(f"  {marks[one.enough]} {one.what}: {one.told}" for one in extras.host),
+        ]
     lines += [f"  {one}" for one in extras.measured]
     if plan.fits:
         lines += ["", "Start it", f"  {shlex.join(words(plan))}"]

@@ -27,6 +27,7 @@ from qtop.plan.vram import spread_weights
 from qtop.report.plan import Extras, plan_document, plan_text
 from qtop.sample import Absent
 from qtop.units import number
+from qtop.verbs.look import whole_of
 from qtop.verbs.plan_live import gpu_here, host_facts, look, seen
 from qtop.verbs.terminal import is_plain, print_json
 
@@ -43,7 +44,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     vllm = installed(args.vllm)
     # A name is enough without looking at the host; what is here is told beside it all the same.
     beside = args.model is None or args.gpu == "live"
-    frame = look(args, settings, watch=beside)
+    frame = whole_of(args.source).frame if args.source else look(args, settings, watch=beside)
     wish = _wish(args, frame, vllm)
     scenario = recompute(SCENARIOS[args.scenario], wish) if args.scenario else None
     made = make(wish) if scenario is None else (scenario.reached or scenario.wished)
@@ -56,6 +57,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     accepted, said = checked(words(made), vllm) if made.fits else (None, "")
     running = seen(frame) if beside else None
     extras = Extras(
+        host_here=args.gpu in (None, "live"),
         host=judge(host_facts(frame, wish.gpu), wish.gpus, spread_weights(wish.model, made.serving) * wish.gpus),
         measured=meant(_measured(wish.model), wish.prompt or made.serving.context // 2) if args.measure else (),
         checked=accepted,
