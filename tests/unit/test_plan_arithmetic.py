@@ -205,7 +205,7 @@ def test_256k_on_24_gb_is_36_gib_of_cache_and_does_not_fit() -> None:
     plan = asked(context=262_144, utilization=0.85)
     assert not plan.fits and plan.verdict.startswith("DOES NOT FIT")
     assert "36.0 GiB of cache" in plan.verdict
-    assert [one.what for one in plan.nearest][0].startswith("a context of ")
+    assert plan.nearest[0].what.startswith("a context of ")
     assert any("2 × RTX 4090 D" in one.what or "4 × RTX 4090 D" in one.what for one in plan.nearest)
 
 

@@ -249,7 +249,7 @@ def test_a_version_alone_checks_nothing() -> None:
     assert checked(WORDS, None)[0] is None
     with pytest.raises(QtopError, match="no vLLM at"):
         installed("/bin/nothing-here")
-    with pytest.raises(QtopError, match="has no vLLM|cannot be run"):
+    with pytest.raises(QtopError, match=r"has no vLLM|cannot be run"):
         installed("/bin/sh")
 
 
@@ -271,7 +271,8 @@ def test_the_guides_scenarios_reach_their_purpose(name: str, gpu: str) -> None:
     assert found.reached.at_once >= SCENARIOS[name].seqs
     if name == "long":
         assert found.wished.fits == (gpu == "H100")
-        assert found.reached.serving.context == (262_144 if gpu == "H100" else 131_072)
+        expected = {"H100": (262_144, "auto"), "RTX 4090 D": (262_144, "int4"), "L4": (131_072, "fp8")}[gpu]
+        assert (found.reached.serving.context, found.reached.serving.weights) == expected
 
 
 def test_a_scenario_in_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import math
 import os
 import re
@@ -19,6 +20,10 @@ from qtop.verbs.plan_options import add as add_plan
 from qtop.verbs.recording_options import add as add_recording_verbs
 from qtop.verbs.terminal import drop_output, prepare, say
 
+_NAMED_ALIKE = frozenset(
+    {"bundle", "check", "demo", "diff", "dump", "guide", "plan", "probe", "record", "report", "serve"}
+)
+"""Verbs whose module and function have their name."""
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 EPILOG = """\
@@ -343,59 +348,18 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs import look
 
         return {"snapshot": look.snapshot, "doctor": look.doctor, "rules": look.rules}[verb](args, settings)
-    if verb == "guide":
-        from qtop.verbs.guide import guide
-
-        return guide(args, settings)
-    if verb == "plan":
-        from qtop.verbs.plan import plan
-
-        return plan(args, settings)
-    if verb == "record":
-        from qtop.verbs.record import record
-
-        return record(args, settings)
-    if verb == "bundle":
-        from qtop.verbs.bundle import bundle
-
-        return bundle(args, settings)
-    if verb == "dump":
-        from qtop.verbs.dump import dump
-
-        return dump(args, settings)
-    if verb == "diff":
-        from qtop.verbs.diff import diff
-
-        return diff(args, settings)
-    if verb == "report":
-        from qtop.verbs.report import report
-
-        return report(args, settings)
-    if verb == "probe":
-        from qtop.verbs.probe import probe
-
-        return probe(args, settings)
-    if verb == "check":
-        from qtop.verbs.check import check
-
-        return check(args, settings)
+    if verb in _NAMED_ALIKE:
+        code: int = getattr(importlib.import_module(f"qtop.verbs.{verb}"), verb)(args, settings)
+        return code
     if verb in ("actions", "apply", "undo", "journal"):
         from qtop.verbs import change
 
         table = {"actions": change.actions, "apply": change.apply, "undo": change.undo, "journal": change.journal}
         return table[verb](args, settings)
-    if verb == "serve":
-        from qtop.verbs.serve import serve
-
-        return serve(args, settings)
     if verb == "tune":
         from qtop.verbs.tune import tune_verb
 
         return tune_verb(args, settings)
-    if verb == "demo":
-        from qtop.verbs.demo import demo
-
-        return demo(args, settings)
     from qtop.verbs.dashboard import dashboard, replay
 
     return replay(args, settings) if verb == "replay" else dashboard(args, settings)

@@ -24,7 +24,11 @@ def flags(plan: Plan, one: Serving) -> list[str]:
         found += ["--max-num-seqs", str(one.seqs)]
     if one.budget != budget:
         found += ["--max-num-batched-tokens", str(one.budget)]
-    if one.utilization != utilization:
+    if one.dtype != "auto":
+        found += ["--dtype", one.dtype]
+    if one.pool_bytes is not None:
+        found += ["--kv-cache-memory-bytes", str(int(one.pool_bytes))]
+    elif one.utilization != utilization:
         found += ["--gpu-memory-utilization", f"{one.utilization:g}"]
     if one.kv != "auto":
         found += ["--kv-cache-dtype", one.kv]

@@ -8,7 +8,17 @@ import msgspec
 
 from qtop.model.vllm_defaults import NEWEST, Version
 from qtop.plan.goals import GOALS, settled
-from qtop.plan.serving import Card, Model, Serving, check, default_serving, form_of, kv_element
+from qtop.plan.serving import (
+    CPU_BLOCK,
+    Card,
+    Model,
+    Serving,
+    check,
+    default_serving,
+    form_of,
+    in_dtype,
+    kv_element,
+)
 from qtop.plan.speed import Decode, Prefill, decode, prefill
 from qtop.plan.vram import Memory, at_once, form_text, longest, memory, most_utilization, sequence_bytes
 from qtop.units import number, size
@@ -37,6 +47,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """One of ``GOALS``, "" for none."""
     eager: bool = False
     version: Version = NEWEST
+    pool_bytes: float | None = None
+    """Given for the cache, whatever the utilization."""
+    dtype: str = "auto"
     prompt: int | None = None
     """Tokens of the prompt whose TTFT is asked for; None: half of the context."""
 
@@ -79,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def make(wish: Wish) -> Plan:
     """The plan. Errors: QtopError for a wish that vLLM would not take."""
+    wish = msgspec.structs.replace(wish, model=in_dtype(wish.model, wish.dtype))
     one = settle(wish)
     check(wish.model, wish.gpu, one)
     spent = memory(wish.model, wish.gpu, one)
@@ -122,8 +136,11 @@ def settle(wish: Wish) -> Serving:
         weights=wish.weights,
         kv=wish.kv,
         spread=wish.gpus,
+        block=CPU_BLOCK if wish.gpu.is_cpu else 16,
         eager=wish.eager,
         version=wish.version,
+        pool_bytes=wish.pool_bytes,
+        dtype=wish.dtype,
     )
 
 
@@ -235,7 +252,9 @@ def _told(wish: Wish, one: Serving, what: str) -> Nearest:
 
 
 def _decodes(wish: Wish, one: Serving, spent: Memory) -> Iterator[Decode]:
-    """Batches and contexts that the pool holds."""
+    """Batches and contexts that the pool holds; none where the memory's bandwidth is not known."""
+    if wish.gpu.bandwidth <= 0:
+        return
     batches = sorted({*BATCHES, *([wish.seqs] if wish.seqs is not None else [])})
     for batch in batches:
         if batch > one.seqs:

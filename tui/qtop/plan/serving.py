@@ -48,6 +48,22 @@ class Card(msgspec.Struct, frozen=True):
     """Bytes that other processes hold."""
     numa_node: int | None = None
     local_cpus: str = ""
+    is_cpu: bool = False
+    """No GPU: vLLM's CPU build, whose cache lies in RAM."""
+
+
+DTYPES = {"auto": 0, "bfloat16": 2, "float16": 2, "float32": 4}
+"""Bytes by the name that vLLM takes; auto: what the configuration says."""
+CPU_BLOCK = 128
+"""Block size of the CPU build (platforms/cpu.py)."""
+
+
+def in_dtype(model: Model, dtype: str) -> Model:
+    """The model, held in this dtype."""
+    size = DTYPES[dtype]
+    if not size or size == model.shape.dtype_bytes:
+        return model
+    return msgspec.structs.replace(model, shape=msgspec.structs.replace(model.shape, dtype_bytes=size))
 
 
 def card(spec: GpuSpec) -> Card:
@@ -76,6 +92,8 @@ class Serving(msgspec.Struct, frozen=True):
     version: Version = NEWEST
     pool_bytes: float | None = None
     """kv_cache_memory_bytes: given, the pool is that, whatever the utilization."""
+    dtype: str = "auto"
+    """Of the model; auto: as its config.json says."""
 
 
 def check(model: Model, gpu: Card, one: Serving) -> None:
@@ -92,13 +110,17 @@ def check(model: Model, gpu: Card, one: Serving) -> None:
         raise QtopError(f"--kv {one.kv} is not known", f"One of {', '.join(KV_BYTES)}.")
     if model.shape.heads % one.spread:
         raise QtopError(f"{model.shape.heads} heads cannot be spread over {one.spread} GPUs")
+    if gpu.is_cpu and one.pool_bytes is None:
+        raise QtopError(
+            "how much RAM the cache may have is not told", "Give --kv-memory, what VLLM_CPU_KVCACHE_SPACE is to be."
+        )
     if gpu.total <= 0:
         raise QtopError(f"{gpu.name} tells no memory")
 
 
 def default_serving(gpu: Card, version: Version, throughput: bool = False) -> tuple[int, int, float]:
     """(max_num_seqs, max_num_batched_tokens, utilization) that this version takes on such a card."""
-    seqs, budget = batch(version, Gpu(int(gpu.total), gpu.name), throughput=throughput)
+    seqs, budget = batch(version, Gpu(0 if gpu.is_cpu else int(gpu.total), gpu.name), throughput=throughput)
     known = defaults(version).get("gpu_memory_utilization")
     return seqs, budget, float(known.value) if known is not None else 0.92
 

@@ -133,7 +133,7 @@ def sampler_bytes(shape: Decoder, tokens: int, seqs: int, old: bool, spread: int
     return logits + (tokens + seqs) * shape.hidden * float(shape.dtype_bytes)
 
 
-def reserve(model: Model, one: Serving) -> Reserve:
+def reserve(model: Model, one: Serving, cpu: bool = False) -> Reserve:
     """What vLLM sets aside on each GPU beside weights and cache."""
     shape = model.shape
     rotary = shape.latent.rope if shape.latent is not None else shape.head_dim
@@ -144,6 +144,8 @@ def reserve(model: Model, one: Serving) -> Reserve:
         sampler_bytes(shape, one.budget, min(one.seqs, one.budget), old, one.spread),
     )
     counted = one.version >= GRAPHS_COUNTED and (old or one.version >= NEW_RUNNER_COUNTS)
+    if cpu:
+        return Reserve(shape.positions * rotary * ROPE_BYTES, activations - WORKSPACE, 0.0, 0.0, False, 0.0)
     buffers = shape.positions * rotary * ROPE_BYTES + shape.layers * ROUNDED
     return Reserve(buffers, activations, OUTSIDE, 0.0 if one.eager else graph_bytes(shape, one), counted)
 
@@ -173,8 +175,10 @@ def block_bytes(model: Model, one: Serving) -> float:
 
 def memory(model: Model, gpu: Card, one: Serving) -> Memory:
     """Where the memory of each GPU goes."""
+    weights, rest = spread_weights(model, one), reserve(model, one, gpu.is_cpu)
     requested = float(math.ceil(gpu.total * one.utilization))
-    weights, rest = spread_weights(model, one), reserve(model, one)
+    if one.pool_bytes is not None:
+        requested = weights + rest.inside + one.pool_bytes
     left = requested - weights - rest.inside if one.pool_bytes is None else one.pool_bytes
     block = block_bytes(model, one)
     blocks = max(0, int(left // block))

@@ -88,14 +88,21 @@ def _vram(plan: Plan, ascii_only: bool) -> list[str]:
     )
     each = "each GPU: " if plan.wish.gpus > 1 else ""
     lines = [
-        f"VRAM   {each}{size(spent.total)} that CUDA sees, of which vLLM may take {size(spent.requested)} "
-        f"({plan.serving.utilization:g})",
+        _whole(plan, each),
         f"  {_bar(plan, ascii_only)}",
         f"  {legend}  GiB",
     ]
     if not spent.reserve.graphs_counted and spent.reserve.graphs:
         lines.append("  this vLLM takes the graphs on top of its share, not from it")
     return lines
+
+
+def _whole(plan: Plan, each: str) -> str:
+    spent, one = plan.memory, plan.serving
+    if plan.wish.gpu.is_cpu:
+        return f"RAM    {size(spent.total)}, of which vLLM takes {size(spent.requested)}"
+    how = f"{one.utilization:g}" if one.pool_bytes is None else "its cache was given"
+    return f"VRAM   {each}{size(spent.total)} that CUDA sees, of which vLLM may take {size(spent.requested)} ({how})"
 
 
 def _concurrency(plan: Plan) -> list[str]:
@@ -132,7 +139,7 @@ def _speed(plan: Plan) -> list[str]:
         ]
         lines += ["", "First token of a prompt alone (TTFT)", *_table(rows)]
     elif plan.fits:
-        lines += ["", "First token: how fast this GPU multiplies is not known here"]
+        lines += ["", "First token: how fast it multiplies is not known here"]
     return lines
 
 

@@ -22,13 +22,13 @@ from qtop.plan.compare import compare
 from qtop.plan.host import Measured, judge, meant
 from qtop.plan.making import Wish, make
 from qtop.plan.scenarios import SCENARIOS, recompute
-from qtop.plan.serving import Card, Model, card
+from qtop.plan.serving import DTYPES, Card, Model, card
 from qtop.plan.vram import spread_weights
 from qtop.report.plan import Extras, plan_document, plan_text
 from qtop.sample import Absent
-from qtop.units import number
+from qtop.units import GIB, number
 from qtop.verbs.look import whole_of
-from qtop.verbs.plan_live import gpu_here, host_facts, look, seen
+from qtop.verbs.plan_live import cpu_here, gpu_here, host_facts, look, on_cpu, seen
 from qtop.verbs.terminal import is_plain, print_json
 
 SAMPLE = "The quantum state of two entangled particles cannot be described one by one. 量子纠缠是指两个粒子的状态。\n"
@@ -100,6 +100,7 @@ def _wish(args: argparse.Namespace, frame: Frame, vllm: Installed | None) -> Wis
     asked = {
         "context": args.context, "seqs": args.seqs, "budget": args.batched_tokens, "utilization": args.utilization,
         "weights": args.weights, "kv": args.kv, "eager": args.eager, "gpus": args.gpus,
+        "pool_bytes": args.kv_memory, "dtype": args.dtype,
     }  # fmt: skip
     chosen = {"gpus": count if own else 1} | own | {key: value for key, value in asked.items() if value is not None}
     version = version or (vllm.version if vllm is not None else NEWEST)
@@ -117,6 +118,12 @@ def _own(frame: Frame) -> dict[str, Any]:
         value = view.number(name)
         if value is not None and value >= 1:
             found[key] = int(value)
+    space = view.number("kv_cache_memory_bytes") or (view.number("VLLM_CPU_KVCACHE_SPACE") or 0.0) * GIB
+    if space > 0:
+        found["pool_bytes"] = space
+    dtype = view.get("dtype")
+    if dtype is not None and dtype.value.removeprefix("torch.") in DTYPES:
+        found["dtype"] = dtype.value.removeprefix("torch.")
     share = view.number("gpu_memory_utilization")
     if share is not None and 0 < share <= 1:
         found["utilization"] = share
@@ -151,6 +158,8 @@ def _model(name: str) -> Model:
 
 
 def _gpu(name: str | None, frame: Frame) -> tuple[Card, int]:
+    if name == "cpu" or (name in (None, "live") and on_cpu(frame)):
+        return cpu_here(frame), 1
     if name in (None, "live"):
         return gpu_here(frame)
     assert name is not None

@@ -6,6 +6,7 @@ import argparse
 import time
 
 from qtop.config import Settings
+from qtop.diagnose.rules.configured import cpu_build
 from qtop.errors import QtopError
 from qtop.model.frame import Frame, GpuView
 from qtop.model.gpus import named
@@ -13,7 +14,7 @@ from qtop.model.roofline import bandwidth_of, gpus_of_server
 from qtop.plan.compare import Seen
 from qtop.plan.host import HostFacts
 from qtop.plan.serving import Card
-from qtop.sample import Absent
+from qtop.sample import Absent, ServerInfo
 from qtop.session import require_latest
 from qtop.verbs.live import live_session
 
@@ -38,6 +39,36 @@ def gpu_here(frame: Frame) -> tuple[Card, int]:
         raise QtopError(f"no GPU can be read here ({why})", "Name one with --gpu; `qtop plan --list` says which.")
     views = gpus_of_server(frame.gpus) or frame.gpus[:1]
     return _card(views[0]), len(views)
+
+
+def on_cpu(frame: Frame) -> bool:
+    """Whether the server that runs here is vLLM's CPU build."""
+    return isinstance(frame.server, ServerInfo) and cpu_build(frame.server, frame.settings)
+
+
+def cpu_here(frame: Frame) -> Card:
+    """This host's RAM in place of a GPU's. Errors: QtopError where it cannot be read."""
+    host = frame.host
+    if isinstance(host, Absent) or isinstance(host.mem_total, Absent):
+        raise QtopError("the memory of this host cannot be read")
+    free = host.mem_total if isinstance(host.mem_available, Absent) else host.mem_available
+    peak = (
+        0.0
+        if isinstance(host.memory, Absent) or isinstance(host.memory.peak_bytes_s, Absent)
+        else (host.memory.peak_bytes_s)
+    )
+    running = isinstance(frame.server, ServerInfo) and cpu_build(frame.server, frame.settings)
+    return Card(
+        name="the CPU",
+        total=float(host.mem_total),
+        bandwidth=peak,
+        bf16=None,
+        fp8=None,
+        pcie="",
+        source="RAM of this host" + ("; bandwidth by its modules" if peak else "; its bandwidth is not told"),
+        others=0.0 if running else float(host.mem_total - free),
+        is_cpu=True,
+    )
 
 
 def _card(view: GpuView) -> Card:
