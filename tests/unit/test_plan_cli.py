@@ -271,7 +271,7 @@ def test_the_guides_scenarios_reach_their_purpose(name: str, gpu: str) -> None:
     assert found.reached.at_once >= SCENARIOS[name].seqs
     if name == "long":
         assert found.wished.fits == (gpu == "H100")
-        expected = {"H100": (262_144, "auto"), "RTX 4090 D": (262_144, "int4"), "L4": (131_072, "fp8")}[gpu]
+        expected = {"H100": (262_144, "auto"), "RTX 4090 D": (262_144, "int4"), "L4": (131_072, "auto")}[gpu]
         assert (found.reached.serving.context, found.reached.serving.weights) == expected
 
 

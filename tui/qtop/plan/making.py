@@ -222,7 +222,7 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
         None,
     )
     if formed is not None:
-        yield _told(wish, formed, form_text(model, formed))
+        yield _told(wish, formed, _formed(model, formed))
     more = msgspec.structs.replace(base, utilization=min(MOST, cap))
     if more.utilization > base.utilization:
         if _holds(wish, more):
@@ -231,7 +231,7 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
             tight = [msgspec.structs.replace(more, weights=weights, kv=kv) for weights, kv in _forms(wish)]
             found = next((one for one in tight if _holds(wish, one)), None)
             if found is not None:
-                yield _told(wish, found, f"{form_text(model, found)}, utilization {found.utilization:g}")
+                yield _told(wish, found, f"{_formed(model, found)}, utilization {found.utilization:g}")
     spread = asked.spread * 2
     while spread <= MOST_GPUS and model.shape.heads % spread == 0:
         wider = msgspec.structs.replace(base, spread=spread)
@@ -239,6 +239,11 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
             yield _told(wish, wider, f"{spread} × {wish.gpu.name}")
             break
         spread *= 2
+
+
+def _formed(model: Model, one: Serving) -> str:
+    fetched = " of an AWQ or GPTQ checkpoint" if one.weights == "int4" and model.shape.quantisation is None else ""
+    return form_text(model, one).replace(" weights", f" weights{fetched}")
 
 
 def _holds(wish: Wish, one: Serving) -> bool:

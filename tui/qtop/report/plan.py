@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,6 +147,21 @@ def _speed(plan: Plan) -> list[str]:
 def _near(plan: Plan, one: Nearest) -> str:
     command = shlex.join(flags(plan, one.serving))
     return f"  {one.what}: {number(one.tokens)} tokens of cache, {one.at_once:.1f} at once   {command}".rstrip()
+
+
+def wrapped(text: str, width: int) -> str:
+    """Long lines broken at words, what follows set in; commands, tables and bars stay whole, to be copied and read."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= width or " --" in line or line.startswith("  vllm "):
+            lines.append(line)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+            drop_whitespace=True, replace_whitespace=False,
+        )  # fmt: skip
+    return "\n".join(lines)
 
 
 def plan_text(plan: Plan, extras: Extras, ascii_only: bool = False) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
+import sys
 import time
 from typing import Any
 
@@ -24,13 +26,14 @@ from qtop.plan.making import Wish, make
 from qtop.plan.scenarios import SCENARIOS, recompute
 from qtop.plan.serving import DTYPES, Card, Model, card
 from qtop.plan.vram import spread_weights
-from qtop.report.plan import Extras, plan_document, plan_text
+from qtop.report.plan import Extras, plan_document, plan_text, wrapped
 from qtop.sample import Absent
 from qtop.units import GIB, number
 from qtop.verbs.look import whole_of
 from qtop.verbs.plan_live import cpu_here, gpu_here, host_facts, look, on_cpu, seen
 from qtop.verbs.terminal import is_plain, print_json
 
+WIDEST = 110
 SAMPLE = "The quantum state of two entangled particles cannot be described one by one. 量子纠缠是指两个粒子的状态。\n"
 SAMPLE_TIMES = 400
 """So many of it are about 16 000 tokens."""
@@ -68,8 +71,13 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         print_json(plan_document(made, extras))
     else:
-        print(plan_text(made, extras, is_plain()))
+        print(wrapped(plan_text(made, extras, is_plain()), _width()))
     return EXIT_OK if made.fits else EXIT_FINDING
+
+
+def _width() -> int:
+    """Columns to fill: those of the terminal, within reason."""
+    return max(60, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns if sys.stdout.isatty() else WIDEST))
 
 
 def _same(wish: Wish, frame: Frame) -> bool:

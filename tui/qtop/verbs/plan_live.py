@@ -38,7 +38,7 @@ def gpu_here(frame: Frame) -> tuple[Card, int]:
         why = str(frame.gpus) if isinstance(frame.gpus, Absent) else "none"
         raise QtopError(f"no GPU can be read here ({why})", "Name one with --gpu; `qtop plan --list` says which.")
     views = gpus_of_server(frame.gpus) or frame.gpus[:1]
-    return _card(views[0]), len(views)
+    return _card(views[0], not isinstance(frame.server, Absent)), len(views)
 
 
 def on_cpu(frame: Frame) -> bool:
@@ -71,7 +71,7 @@ def cpu_here(frame: Frame) -> Card:
     )
 
 
-def _card(view: GpuView) -> Card:
+def _card(view: GpuView, serves: bool) -> Card:
     name = view.name if isinstance(view.name, str) else "this GPU"
     if isinstance(view.mem_total, Absent):
         raise QtopError(f"the memory of {name} cannot be read ({view.mem_total})", "Name a card with --gpu.")
@@ -80,7 +80,10 @@ def _card(view: GpuView) -> Card:
     reserved = 0 if isinstance(split, Absent) else split.reserved
     others = 0.0
     if not isinstance(split, Absent):
-        others = float(split.others) if not isinstance(split.others, Absent) else 0.0
+        if not isinstance(split.others, Absent):
+            others = float(split.others)
+        elif not serves:  # whoever holds it, it is no server that the plan would take the place of
+            others = float(view.mem_total - reserved - split.free)
     known = named(name)
     bandwidth = bandwidth_of(view)
     if bandwidth is None:
