@@ -12,6 +12,7 @@ from qtop.model.cpu import SchedView
 from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame, GpuView, HostView
 from qtop.model.gpus import named
+from qtop.model.presets import preset
 from qtop.model.roofline import Shape, bandwidth_of, gpus_of_server, shape_of
 from qtop.model.vllm_defaults import Version, version_of
 from qtop.plan.budget import GUIDES_CARD, RESERVE_GIB, Card
@@ -180,6 +181,13 @@ class Seen:
         if shape is None or not self.value("kv_cache_dtype").lower().startswith("fp8"):
             return shape
         return Shape(shape.weights, shape.kv_token / 2, shape.held)
+
+    @property
+    def is_guides_model(self) -> bool:
+        """Whether the server's model is a Qwen3-4B."""
+        server = self.frame.server
+        found = None if isinstance(server, Absent) or isinstance(server.model, Absent) else preset(server.model)
+        return found is not None and found.name.startswith("Qwen3-4B")
 
     @property
     def is_quantised(self) -> bool:

@@ -38,7 +38,7 @@ MOST = 0.92
 def _for(seen: Seen, card: Card) -> str:
     """What the arithmetic is of."""
     low, high, own = seen.reserve
-    shape = "Qwen3-4B" if seen.shape is not None else "Qwen3-4B (not the model here)"
+    shape = "Qwen3-4B" if seen.is_guides_model else "Qwen3-4B (not the model here)"
     told = "as this server has it" if own else "assumed"
     return (
         f"{shape} on {card.name}, {card.total / GIB:.1f} GiB; context, activations and graphs "

@@ -183,7 +183,7 @@ def plan_text(plan: Plan, extras: Extras, ascii_only: bool = False) -> str:
     if extras.host:
         lines += [
             "",
-            "Host" if extras.host_here else "Host (the one looked at, not that of the card)",
+            "Host" if extras.host_here else "Host (this one; the card is not here)",
             *(f"  {marks[one.enough]} {one.what}: {one.told}" for one in extras.host),
         ]
     lines += [f"  {one}" for one in extras.measured]

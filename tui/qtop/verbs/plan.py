@@ -30,7 +30,7 @@ from qtop.report.plan import Extras, plan_document, plan_text, wrapped
 from qtop.sample import Absent
 from qtop.units import GIB, number
 from qtop.verbs.look import whole_of
-from qtop.verbs.plan_live import cpu_here, gpu_here, host_facts, look, on_cpu, seen
+from qtop.verbs.plan_live import cpu_here, gpu_here, host_alone, host_facts, look, on_cpu, seen
 from qtop.verbs.terminal import is_plain, print_json
 
 WIDEST = 110
@@ -45,9 +45,14 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
         print(_list())
         return EXIT_OK
     vllm = installed(args.vllm)
-    # A name is enough without looking at the host; what is here is told beside it all the same.
-    beside = args.model is None or args.gpu == "live"
-    frame = whole_of(args.source).frame if args.source else look(args, settings, watch=beside)
+    # A model and a card by name need no look at GPUs and servers; the host is told beside them all the same.
+    beside = args.model is None or args.gpu in (None, "live")
+    if args.source:
+        frame = whole_of(args.source).frame
+    elif beside:
+        frame = look(args, settings)
+    else:
+        frame = host_alone()
     wish = _wish(args, frame, vllm)
     scenario = recompute(SCENARIOS[args.scenario], wish) if args.scenario else None
     made = make(wish) if scenario is None else (scenario.reached or scenario.wished)
@@ -65,7 +70,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
         measured=meant(_measured(wish.model), wish.prompt or made.serving.context // 2) if args.measure else (),
         checked=accepted,
         checked_text=said,
-        compared=compare(made, running) if running is not None and _same(wish, frame) else None,
+        compared=compare(made, running) if running is not None and (args.model is None or _same(wish, frame)) else None,
         scenario=scenario,
     )
     if args.json:
@@ -98,10 +103,11 @@ def _wish(args: argparse.Namespace, frame: Frame, vllm: Installed | None) -> Wis
     if name is None:
         if isinstance(server, Absent) or isinstance(server.model, Absent):
             raise QtopError("no server runs here to take the model from", "Name it with --model.")
-        name = server.model
+        model = _served(frame, server.model)
         if live:
             own = _own(frame)
-    model = _model(name)
+    else:
+        model = _model(name)
     gpu, count = _gpu(args.gpu, frame)
     version = vllm.version if vllm is not None and args.vllm is not None else own.pop("version", None)
     own.pop("version", None)
@@ -146,6 +152,21 @@ def _own(frame: Frame) -> dict[str, Any]:
     if version is not None:
         found["version"] = version
     return found
+
+
+def _served(frame: Frame, served: str) -> Model:
+    """The model of the server that runs here: the folder that it was started with where that can be read, else its
+    name's."""
+    told = None if isinstance(frame.settings, Absent) else frame.settings.get("model")
+    for name in (told.value if told is not None else served, served):
+        try:
+            return _model(name)
+        except QtopError:
+            continue
+    raise QtopError(
+        f"the shape of {served}, which runs here, is not known: no config.json of it was found",
+        "Give its folder with --model, or another model and a --gpu.",
+    )
 
 
 def _model(name: str) -> Model:
