@@ -150,9 +150,10 @@ def _near(plan: Plan, one: Nearest) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Long lines broken at words, what follows set in; commands, tables and bars stay whole, to be copied and read."""
-    lines: list[str] = []
-    for line in text.split("\n"):
+    """Long lines broken at words, what follows set in; the verdict and commands stay whole, to be found and copied."""
+    first, *rest = text.split("\n")
+    lines = [first]
+    for line in rest:
         if len(line) <= width or " --" in line or line.startswith("  vllm "):
             lines.append(line)
             continue
