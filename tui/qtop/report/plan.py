@@ -85,7 +85,9 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 def _vram(plan: Plan, ascii_only: bool) -> list[str]:
     spent, cells = plan.memory, _PLAIN_CELLS if ascii_only else PART_CELLS
     legend = "  ".join(
-        f"{cells[name]} {name} {part / GIB:.1f}" for name, part in parts(plan) if abs(part) >= 0.05 * GIB
+        f"{cells[name]} {name} {part / GIB:.1f}" if part > 0 else f"! short by {-part / GIB:.1f}"
+        for name, part in parts(plan)
+        if abs(part) >= 0.05 * GIB
     )
     each = "each GPU: " if plan.wish.gpus > 1 else ""
     lines = [
