@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from qtop.errors import QtopError
 from qtop.model.gpus import GPUS, exactly
 from qtop.model.presets import PRESETS, preset_decoder
-from qtop.plan.making import Plan, Wish, make
+from qtop.plan.command import flags
+from qtop.plan.making import Plan, Wish, make, tokens_text
 from qtop.plan.serving import Card, Model, Serving, card, weight_bytes
 from qtop.plan.speed import decode, prefill
 from qtop.plan.vram import at_once, graph_sizes, longest, memory, sequence_bytes
 from qtop.units import GIB
+from qtop.verbs.plan_options import _bytes, _context
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "starts" / "h100.json").read_text())
 STARTS: list[dict[str, Any]] = DATA["starts"]
@@ -241,3 +243,37 @@ def test_a_context_beyond_the_models() -> None:
 def test_as_much_context_as_fits() -> None:
     plan = asked(context=0)
     assert plan.fits and 64_000 < plan.serving.context < 110_000 and 1.0 <= plan.at_once < 1.01
+
+
+@given(st.integers(1, 999_999_999))
+def test_tokens_read_back(tokens: int) -> None:
+    assert _context(tokens_text(tokens).replace(" ", "")) == tokens
+
+
+@given(st.integers(1, 1 << 24), st.sampled_from([("MiB", 20), ("GiB", 30), ("", 30)]))
+def test_sizes_read_back(count: int, unit: tuple[str, int]) -> None:
+    if 1 << 20 <= count << unit[1] < 1 << 50:
+        assert _bytes(f"{count}{unit[0]}") == count << unit[1]
+
+
+@given(
+    st.integers(16, 262_144),
+    st.integers(1, 2048),
+    st.sampled_from([2048, 8192, 16_384]),
+    st.integers(5, 95),
+    st.sampled_from(["auto", "fp8"]),
+    st.sampled_from(["auto", "fp8"]),
+    st.booleans(),
+)
+def test_the_command_says_all_of_the_plan(
+    context: int, seqs: int, budget: int, percent: int, kv: str, weights: str, eager: bool
+) -> None:
+    plan = make(
+        Wish(
+            model=QWEN, gpu=H100, context=context, seqs=seqs, budget=budget, utilization=percent / 100, kv=kv,
+            weights=weights, eager=eager, version=(0, 25, 1),
+        )
+    )  # fmt: skip
+    said = flags(plan, plan.serving)
+    longest_by_default = [] if "--max-model-len" in said else ["--max-model-len", "262144"]
+    assert started(shlex.join([*longest_by_default, *said])) == plan.serving

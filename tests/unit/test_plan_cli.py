@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,8 +18,12 @@ import yaml
 from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
 from qtop.act.launchers.unit_text import assignments, split
 from qtop.cli import main
+from qtop.collect import membw as bandwidth
 from qtop.collect.model_files import find
 from qtop.errors import EXIT_FINDING, EXIT_OK, EXIT_USAGE, QtopError
+from qtop.model.derive import Deriver
+from qtop.model.frame import Frame
+from qtop.model.gpu_view import VramSplit
 from qtop.model.gpus import exactly
 from qtop.model.presets import PRESETS, preset_decoder
 from qtop.plan.command import words
@@ -25,8 +32,11 @@ from qtop.plan.host import HostFacts, Measured, judge, meant
 from qtop.plan.making import Plan, Wish, make
 from qtop.plan.scenarios import SCENARIOS, recompute
 from qtop.plan.serving import Model, card
+from qtop.record.reader import Recording
 from qtop.report.plan import Extras, parts, plan_text
+from qtop.sample import Absent, Why
 from qtop.units import GIB
+from qtop.verbs.plan_live import gpu_here
 
 RECORDINGS = Path(__file__).parent.parent / "data/recordings"
 H100 = str(RECORDINGS / "h100-steady16.qtop")
@@ -312,6 +322,48 @@ def test_the_host_is_judged_by_vllms_rule() -> None:
 def test_what_was_measured_says_what_it_means() -> None:
     told = meant(Measured(20e9, 400_000.0, ("tokenizer: not",)), 100_000)
     assert "250 ms of TTFT" in told[0] and "20.0 GB/s" in told[1] and told[2] == "tokenizer: not"
+
+
+def test_the_tokenizer_is_timed_where_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bandwidth, "plan", lambda: Absent(Why.UNSUPPORTED, "too little memory is available"))
+    place = folder(tmp_path / "own")
+    argv = [*ASK, "--gpu", "h100", "--model", str(place), "--measure", "--prompt", "1000"]
+    assert any("no tokenizer.json" in one for one in document(capsys, argv)["measured"])
+    (place / "tokenizer.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert any("package tokenizers is not installed" in one for one in document(capsys, argv)["measured"])
+    read = SimpleNamespace(encode=lambda text: SimpleNamespace(ids=[0] * (len(text) // 4)))
+    fake = SimpleNamespace(Tokenizer=SimpleNamespace(from_file=lambda path: read))
+    monkeypatch.setitem(sys.modules, "tokenizers", fake)
+    told = document(capsys, argv)["measured"]
+    assert any("tokens a second on one CPU; 1 000 tokens take" in one for one in told)
+    assert any("too little memory" in one for one in told)
+
+
+def frame() -> Frame:
+    deriver, found = Deriver(), Frame(0.0, 0.0)
+    for sample in islice(Recording(Path(H100)).samples(), 5):
+        found = deriver.push(sample)
+    return found
+
+
+def test_the_card_here_is_read_and_not_inferred() -> None:
+    seen = frame()
+    found, count = gpu_here(seen)
+    assert (found.total, count) == (85_017_493_504, 1) and found.source.startswith("NVML")
+    assert isinstance(seen.gpus, tuple) and isinstance(seen.gpus[0].vram, VramSplit)
+    blind = msgspec.structs.replace(seen.gpus[0].vram, others=Absent(Why.UNSUPPORTED, "no processes"))
+    cards = (msgspec.structs.replace(seen.gpus[0], vram=blind),)
+    alone_, _ = gpu_here(msgspec.structs.replace(seen, gpus=cards, server=Absent(Why.NOT_YET, "none")))
+    assert alone_.others == 85_017_493_504 - blind.free, "whoever holds it: it is not free"
+    served, _ = gpu_here(msgspec.structs.replace(seen, gpus=cards))
+    assert served.others == 0
+    unknown = msgspec.structs.replace(seen.gpus[0], mem_total=Absent(Why.DENIED, "no"))
+    for gpus in ((unknown,), (), Absent(Why.UNSUPPORTED, "no driver")):
+        with pytest.raises(QtopError, match=r"cannot be read|can be read here"):
+            gpu_here(msgspec.structs.replace(seen, gpus=gpus))
 
 
 def test_why_a_server_differs_from_its_plan() -> None:
