@@ -127,6 +127,8 @@ def test_an_h200_that_nothing_was_fitted_to(
         if row["what"].startswith("tokens a second"):
             share = int(row["difference"].split(" ")[0])
             assert 0 < share < 100, "a measurement never exceeds the bound"
+            low, high = (int(one.replace(" ", "")) for one in row["plan"].split("–"))
+            assert low <= int(row["measured"].replace(" ", "")) <= high
 
 
 def test_text_beside_a_server(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def compare(plan: Plan, seen: Seen) -> Compared:
     tokens = plan.memory.tokens
     if seen.kv_tokens and tokens:
         differs = seen.kv_tokens / tokens - 1
-        rows.append(Row("tokens of cache", number(tokens), number(round(seen.kv_tokens)), f"{differs * 100:+.1f} %"))
+        rows.append(Row("tokens of cache", number(tokens), number(round(seen.kv_tokens)), _signed(differs)))
         if seen.blocks_given:
             why.append("the size of its cache was given, not left to vLLM's own sum")
         elif abs(differs) > NEAR:
@@ -66,9 +66,7 @@ def compare(plan: Plan, seen: Seen) -> Compared:
     if seen.used:
         spent = plan.memory
         planned = spent.weights + spent.pool + spent.reserve.total
-        rows.append(
-            Row("VRAM of its processes", size(planned), size(seen.used), f"{(seen.used / planned - 1) * 100:+.1f} %")
-        )
+        rows.append(Row("VRAM of its processes", size(planned), size(seen.used), _signed(seen.used / planned - 1)))
     if seen.tok_s and seen.running and seen.running >= 0.5:
         batch = max(1, round(seen.running))
         context = int((seen.held or 0.0) / batch)
@@ -87,6 +85,12 @@ def compare(plan: Plan, seen: Seen) -> Compared:
     else:
         why.append("no request runs: how fast it is shows under load")
     return Compared(seen.server, tuple(rows), tuple(why))
+
+
+def _signed(share: float) -> str:
+    """ "+0.7 %"; never a zero with a sign."""
+    text = f"{share * 100:+.1f} %"
+    return "0.0 %" if text[1:] == "0.0 %" else text
 
 
 def _cache(differs: float) -> str:
