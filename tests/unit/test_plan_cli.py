@@ -214,10 +214,14 @@ def test_launch_files_read_back() -> None:
     unit = rendered("systemd", WORDS)
     (command,) = assignments(unit, "Service", "ExecStart")
     assert [word.replace("%%", "%").replace("$$", "$") for _, word in split(command)][1:] == WORDS[1:]
-    compose = yaml.safe_load(rendered("compose", WORDS, "0.25.1", 2))["services"]["vllm"]
+    compose = yaml.safe_load(rendered("compose", WORDS, Installed((0, 25, 1), "0.25.1"), 2))["services"]["vllm"]
     assert [word.replace("$$", "$") for word in compose["command"]] == WORDS[2:]
     assert compose["image"].endswith(":v0.25.1")
     assert compose["deploy"]["resources"]["reservations"]["devices"][0]["count"] == 2
+    here = Installed((0, 25, 1), "0.25.1", ("/opt/v/bin/python", "/opt/v/bin/vllm"))
+    assert shlex.split(rendered("shell", WORDS, here)) == ["/opt/v/bin/vllm", *WORDS[1:]]
+    (command,) = assignments(rendered("systemd", WORDS, here), "Service", "ExecStart")
+    assert command.startswith("/opt/v/bin/vllm serve ")
     assert options(WORDS) == [("max-model-len", "32768"), ("enforce-eager", True), ("kv-cache-dtype", "fp8")]
 
 

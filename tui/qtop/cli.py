@@ -29,7 +29,8 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBAD
 EPILOG = """\
 exit codes:
   0  fine
-  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed
+  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed, a plan
+     does not fit
   2  usage or input error
   3  could not reach what was asked for (no such server, process or file of a server)
   130, 143, 129  ended by Ctrl-C, SIGTERM, SIGHUP; 141  the reader of the output went away

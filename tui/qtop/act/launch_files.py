@@ -104,15 +104,23 @@ def options(words: Sequence[str]) -> list[tuple[str, str | bool]]:
     return found
 
 
-def rendered(kind: str, words: Sequence[str], version: str = "", gpus: int = 1) -> str:
+def rendered(kind: str, words: Sequence[str], vllm: Installed | None = None, gpus: int = 1) -> str:
     """The command ("vllm serve MODEL …") in one of ``KINDS``; ends with a line feed.
 
     Errors: KeyError for another kind."""
-    return {"shell": _shell, "yaml": _yaml, "systemd": _systemd, "compose": _compose}[kind](words, version, gpus)
+    return {"shell": _shell, "yaml": _yaml, "systemd": _systemd, "compose": _compose}[kind](words, vllm, gpus)
 
 
-def _shell(words: Sequence[str], version: str, gpus: int) -> str:
-    return f"{shlex.join(words)}\n"
+def _program(words: Sequence[str], vllm: Installed | None) -> list[str]:
+    """The words with the program that was named in place of "vllm"."""
+    if vllm is None or not vllm.argv:
+        return list(words)
+    begin = list(vllm.argv) if "-m" in vllm.argv else [vllm.argv[1]]
+    return [*begin, *words[1:]]
+
+
+def _shell(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
+    return f"{shlex.join(_program(words, vllm))}\n"
 
 
 def _value(text: str | bool) -> str:
@@ -122,15 +130,16 @@ def _value(text: str | bool) -> str:
     return text if re.fullmatch(r"\d+(\.\d+)?", text) else json.dumps(text, ensure_ascii=False)
 
 
-def _yaml(words: Sequence[str], version: str, gpus: int) -> str:
+def _yaml(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     lines = ["# vllm serve --config FILE", f"model: {json.dumps(words[2], ensure_ascii=False)}"]
     lines += [f"{name}: {_value(value)}" for name, value in options(words)]
     return "\n".join(lines) + "\n"
 
 
-def _systemd(words: Sequence[str], version: str, gpus: int) -> str:
-    program = shutil.which(words[0]) or f"/usr/local/bin/{words[0]}"
-    command = " ".join(quoted(word) for word in (program, *words[1:]))
+def _systemd(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
+    named = _program(words, vllm)
+    program = shutil.which(named[0]) or f"/usr/local/bin/{named[0]}"
+    command = " ".join(quoted(word) for word in (program, *named[1:]))
     return (
         f"[Unit]\nDescription=vLLM serving {words[2].replace('%', '%%')}\nAfter=network-online.target\n"
         "Wants=network-online.target\n\n"
@@ -139,8 +148,9 @@ def _systemd(words: Sequence[str], version: str, gpus: int) -> str:
     )
 
 
-def _compose(words: Sequence[str], version: str, gpus: int) -> str:
+def _compose(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     """The image's entrypoint is ``vllm serve``; a dollar begins a variable of Compose."""
+    version = vllm.text if vllm is not None else ""
     tag = f"v{version}" if re.fullmatch(r"\d+\.\d+\.\d+", version) else "latest"
     command = json.dumps([word.replace("$", "$$") for word in words[2:]], ensure_ascii=False)
     volumes = ["~/.cache/huggingface:/root/.cache/huggingface"]

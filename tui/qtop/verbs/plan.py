@@ -59,8 +59,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     if args.write:
         if not made.fits:
             raise QtopError(f"nothing to write: {made.verdict}")
-        told = vllm.text if vllm is not None else ""
-        print(rendered(args.write, words(made), told, wish.gpus), end="")
+        print(rendered(args.write, words(made), vllm, wish.gpus), end="")
         return EXIT_OK
     accepted, said = checked(words(made), vllm) if made.fits else (None, "")
     running = seen(frame) if beside else None
