@@ -138,7 +138,8 @@ def _yaml(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
 
 def _systemd(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     named = _program(words, vllm)
-    program = shutil.which(named[0]) or f"/usr/local/bin/{named[0]}"
+    # systemd wants the whole path; where it is not here, where pip puts it as root.
+    program = named[0] if "/" in named[0] else shutil.which(named[0]) or f"/usr/local/bin/{named[0]}"
     command = " ".join(quoted(word) for word in (program, *named[1:]))
     return (
         f"[Unit]\nDescription=vLLM serving {words[2].replace('%', '%%')}\nAfter=network-online.target\n"
