@@ -25,6 +25,7 @@ from qtop.model.derive import Deriver
 from qtop.model.frame import Frame
 from qtop.model.gpu_view import VramSplit
 from qtop.model.gpus import exactly
+from qtop.model.model_config import decoder
 from qtop.model.presets import PRESETS, preset_decoder
 from qtop.plan.command import words
 from qtop.plan.compare import Seen, compare
@@ -277,6 +278,15 @@ def test_flags_are_those_that_differ_from_the_defaults() -> None:
         "--tensor-parallel-size", "2", "--max-model-len", "4096", "--gpu-memory-utilization", "0.5",
         "--kv-cache-dtype", "fp8", "--quantization", "fp8", "--enforce-eager",
     ]  # fmt: skip
+
+
+def test_weights_that_need_a_checkpoint_are_not_served_from_another(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*ASK, "--gpu", "4090d", "--context", "8K", "--weights", "int4"]
+    assert "vllm serve INT4-CHECKPOINT-OF-Qwen3-4B-Instruct-2507 " in said(capsys, argv)
+    assert "need a checkpoint of their own" in said(capsys, [*argv, "--write", "shell"], EXIT_USAGE)
+    held = decoder(PRESETS[2].config | {"quantization_config": {"quant_method": "awq", "bits": 4}})
+    own = msgspec.structs.replace(QWEN, name="own/awq", shape=held)
+    assert words(asked(model=own, context=8192))[2] == "own/awq"
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -6,9 +6,18 @@ from qtop.plan.making import Plan
 from qtop.plan.serving import Serving, default_serving, form_of
 
 
+def unnamed(plan: Plan) -> bool:
+    """Whether the plan is of a checkpoint that nobody has named: vLLM makes fp8 of bf16 weights while it loads, but not
+    4 or 8 bits of integers."""
+    return plan.serving.weights in ("int4", "int8") and plan.wish.model.shape.quantisation is None
+
+
 def words(plan: Plan) -> list[str]:
-    """The command line, a word each."""
-    return ["vllm", "serve", plan.wish.model.name, *flags(plan, plan.serving)]
+    """The command line, a word each; where ``unnamed`` the model is in capitals, to be filled in."""
+    name = plan.wish.model.name
+    if unnamed(plan):
+        name = f"{plan.serving.weights.upper()}-CHECKPOINT-OF-{name.rstrip('/').rpartition('/')[2]}"
+    return ["vllm", "serve", name, *flags(plan, plan.serving)]
 
 
 def flags(plan: Plan, one: Serving) -> list[str]:

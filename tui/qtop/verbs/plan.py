@@ -19,7 +19,7 @@ from qtop.model.gpus import GPUS, named
 from qtop.model.model_config import decoder
 from qtop.model.presets import PRESETS, preset, preset_decoder
 from qtop.model.vllm_defaults import NEWEST, version_of
-from qtop.plan.command import words
+from qtop.plan.command import unnamed, words
 from qtop.plan.compare import compare
 from qtop.plan.host import Measured, judge, meant
 from qtop.plan.making import Wish, make
@@ -59,6 +59,11 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     if args.write:
         if not made.fits:
             raise QtopError(f"nothing to write: {made.verdict}")
+        if unnamed(made):
+            raise QtopError(
+                f"nothing to write: {made.serving.weights} weights need a checkpoint of their own",
+                "Name it with --model.",
+            )
         print(rendered(args.write, words(made), vllm, wish.gpus), end="")
         return EXIT_OK
     accepted, said = checked(words(made), vllm) if made.fits else (None, "")
