@@ -7,7 +7,6 @@ import errno
 import importlib
 import math
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ from typing import Any, NoReturn
 
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
-from qtop.units import span_seconds
 from qtop.verbs.plan_options import add as add_plan
 from qtop.verbs.recording_options import add as add_recording_verbs
+from qtop.verbs.recording_options import add_include
 from qtop.verbs.terminal import drop_output, prepare, say
 
 _NAMED_ALIKE = frozenset(
@@ -95,27 +94,6 @@ def _seconds(text: str) -> float:
     return _between(text, 1e-6, 86_400.0 * 7, "a positive number of seconds")
 
 
-def _span(text: str) -> float:
-    """Seconds out of 90, 90s, 15m, 2h or 1d."""
-    seconds = span_seconds(text.strip())
-    if seconds is None or not 60.0 <= seconds <= 86_400.0 * 366:
-        raise argparse.ArgumentTypeError(f"must be a minute or more, as 90s, 15m, 2h or 1d, not {text}")
-    return seconds
-
-
-def _bytes(text: str) -> int:
-    """Bytes out of 200MB, 1.5GiB or a plain number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?", text.strip().lower())
-    size = float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2] or " ") if found else 0.0
-    if not 1e5 <= size <= 1e15:
-        raise argparse.ArgumentTypeError(f"must be 100 kB or more, as 200MB or 1GiB, not {text}")
-    return int(size)
-
-
-def _speed(text: str) -> float:
-    return _between(text, 0.01, 1000.0, "0.01 to 1000")
-
-
 def _rate(text: str) -> float:
     return _between(text, 0.001, 10_000.0, "0.001 to 10000 requests a second")
 
@@ -183,6 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[common],
     )
     parser.add_argument("--version", action="version", version=f"qtop {__version__}")
+    add_include(parser)
     verbs: argparse._SubParsersAction[_Parser] = parser.add_subparsers(
         dest="verb", metavar="VERB", title="verbs", parser_class=_Parser
     )
@@ -197,23 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=_seconds, default=12.0, metavar="N", help="how long to watch (default 12)")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one.add_argument("--from", dest="source", metavar="FILE", help="diagnose a whole recording instead")
-    one = verb("record", "record without a terminal")
-    one.add_argument("-o", "--output", required=True, metavar="FILE", help="the recording to write (.qtop)")
-    one.add_argument("--seconds", type=_seconds, metavar="N", help="stop after so long (default: until Ctrl-C)")
-    one.add_argument("--every", type=_seconds, metavar="S", help="a sample every S seconds (default: each)")
-    one.add_argument(
-        "--ring", type=_span, metavar="2h", help="keep about the last 2h; an older FILE becomes NAME.before.qtop"
-    )
-    one.add_argument("--max-size", type=_bytes, metavar="200MB", help="stop there; with --ring let the oldest go")
-    one.add_argument("--force", action="store_true", help="overwrite FILE")
-    one = verb("replay", "the dashboard on a recording")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="times real time (default 1)")
-    one = verb("bundle", "a recording with its diagnosis in one file, for a bug report")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
-    one.add_argument("--force", action="store_true", help="overwrite OUT")
-    add_recording_verbs(verb, _seconds)
+    add_recording_verbs(verb, _seconds, _between)
     add_plan(verb)
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Origin = Literal["real", "stub", "synthetic"]
 KEEP = 900
 """Snapshots kept for stepping back: fifteen minutes at 1 Hz."""
+WITH_PROMPTS = "with what test prompts ask and what is answered"
+"""Said wherever a recording is begun that keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class Session:
         tally = self._tally = self._tally or Tally()
         probe = self._probe = ProbeRun()
         watch = self._watch = Watch(self._engine)
+        answers: dict[int, list[str]] = {}
 
         def heard(event: ProbeEvent) -> None:
             if event.kind == "started" and not event.warmup:
@@ -266,7 +269,11 @@ class Session:
                 watch.end(event.t)
             elif event.kind == "done" and event.result is not None:
                 tally.take(request, event.result, self.context())
-                self.note("probe", msgspec.to_builtins(event.result))
+                texts = {"prompt": request.prompt, "answer": "".join(answers.pop(event.i, ()))}  # "": not followed
+                kept = texts if self._writer is not None and self._writer.prompts else {}
+                self.note("probe", {**msgspec.to_builtins(event.result), **kept})
+            elif event.kind == "delta" and self._writer is not None and self._writer.prompts:
+                answers.setdefault(event.i, []).append(event.text)
             on_event(event)
 
         probe.start(request, heard)
@@ -311,10 +318,17 @@ class Session:
     # Recording
 
     def start_recording(
-        self, path: Path, overwrite: bool = False, note: str = "", origin: Origin = "real", every_s: float = 0.0
+        self,
+        path: Path,
+        overwrite: bool = False,
+        note: str = "",
+        origin: Origin = "real",
+        every_s: float = 0.0,
+        prompts: bool = False,
     ) -> None:
         """Record from now on; QtopError when the file cannot be made. ``origin``: "real", or "stub" where a fake
-        stands for a part of what is read. ``every_s``: a sample every so many seconds, 0: each."""
+        stands for a part of what is read. ``every_s``: a sample every so many seconds, 0: each. ``prompts``: keep what
+        test prompts ask and what comes back."""
         from qtop.record.writer import Header, RecordingWriter
 
         if self._writer is not None:
@@ -323,7 +337,7 @@ class Session:
             raise Refused("this is a recording already")
         self._record_error = ""
         self._record_every, self._record_next = every_s, 0.0
-        header = Header.here(interval=max(self.source.interval, every_s), source=origin, note=note)
+        header = Header.here(interval=max(self.source.interval, every_s), source=origin, note=note, prompts=prompts)
         self._writer = RecordingWriter(path, header, overwrite=overwrite)
 
     def stop_recording(self) -> RecordingWriter | None:

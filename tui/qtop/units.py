@@ -73,6 +73,11 @@ def rate_bytes(value: Any) -> str:
     return f"{value / 1e3:.1f} kB/s" if value >= 1000 else f"{value:.0f} B/s"
 
 
+def plural(count: int, noun: str) -> str:
+    """ "1 sample", "12 samples"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """ "12 s", "3 min", "2h14m", "3d 4h"."""
     whole = int(max(0.0, seconds))

@@ -6,6 +6,8 @@ import argparse
 import re
 from collections.abc import Callable
 
+from qtop.verbs.recording_options import byte_count
+
 
 def _context(text: str) -> int:
     """Tokens out of 32768, 32k, 256K or max (0)."""
@@ -34,15 +36,6 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _bytes(text: str) -> float:
-    """Bytes out of 4GiB, 500M or a plain number of GiB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mgt]?)(i?)b?", text.strip().lower())
-    size = float(found[1]) * (1 << 10 * (" mgt".index(found[2] or "g") + 1)) if found else 0.0
-    if not 1 << 20 <= size < 1 << 50:
-        raise argparse.ArgumentTypeError(f"must be a size, as 4GiB, not {text}")
-    return size
-
-
 def add(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """Add the verb."""
     one = verb("plan", "what fits on a GPU, how fast it is, and the command that starts it")
@@ -54,7 +47,7 @@ def add(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     one.add_argument("--weights", choices=["auto", "bf16", "fp8", "int8", "int4"], default=None, help="how held")
     one.add_argument("--kv", metavar="DTYPE", default=None, help="the cache: auto, fp8, bfloat16, float16")
     one.add_argument("--utilization", type=_share, metavar="U", help="share of the memory that vLLM may take")
-    one.add_argument("--kv-memory", type=_bytes, metavar="4GiB", help="exactly so much for the cache instead")
+    one.add_argument("--kv-memory", type=byte_count, metavar="4GiB", help="exactly so much for the cache instead")
     one.add_argument("--dtype", choices=["auto", "bfloat16", "float16", "float32"], default=None, help="of the model")
     one.add_argument("--batched-tokens", type=_whole, metavar="N", help="tokens of a step (max-num-batched-tokens)")
     one.add_argument("--eager", action="store_true", default=None, help="without CUDA graphs")
