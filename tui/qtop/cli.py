@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import math
 import os
 import signal
@@ -13,16 +14,22 @@ from typing import Any, NoReturn
 
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
+from qtop.verbs.plan_options import add as add_plan
 from qtop.verbs.recording_options import add as add_recording_verbs
 from qtop.verbs.recording_options import add_include
 from qtop.verbs.terminal import drop_output, prepare, say
 
+_NAMED_ALIKE = frozenset(
+    {"bundle", "check", "demo", "diff", "dump", "guide", "plan", "probe", "record", "report", "serve"}
+)
+"""Verbs whose module and function have their name."""
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 EPILOG = """\
 exit codes:
   0  fine
-  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed
+  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed, a plan
+     does not fit
   2  usage or input error
   3  could not reach what was asked for (no such server, process or file of a server)
   130, 143, 129  ended by Ctrl-C, SIGTERM, SIGHUP; 141  the reader of the output went away
@@ -170,6 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one.add_argument("--from", dest="source", metavar="FILE", help="diagnose a whole recording instead")
     add_recording_verbs(verb, _seconds, _between)
+    add_plan(verb)
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
     one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
@@ -304,55 +312,18 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs import look
 
         return {"snapshot": look.snapshot, "doctor": look.doctor, "rules": look.rules}[verb](args, settings)
-    if verb == "guide":
-        from qtop.verbs.guide import guide
-
-        return guide(args, settings)
-    if verb == "record":
-        from qtop.verbs.record import record
-
-        return record(args, settings)
-    if verb == "bundle":
-        from qtop.verbs.bundle import bundle
-
-        return bundle(args, settings)
-    if verb == "dump":
-        from qtop.verbs.dump import dump
-
-        return dump(args, settings)
-    if verb == "diff":
-        from qtop.verbs.diff import diff
-
-        return diff(args, settings)
-    if verb == "report":
-        from qtop.verbs.report import report
-
-        return report(args, settings)
-    if verb == "probe":
-        from qtop.verbs.probe import probe
-
-        return probe(args, settings)
-    if verb == "check":
-        from qtop.verbs.check import check
-
-        return check(args, settings)
+    if verb in _NAMED_ALIKE:
+        code: int = getattr(importlib.import_module(f"qtop.verbs.{verb}"), verb)(args, settings)
+        return code
     if verb in ("actions", "apply", "undo", "journal"):
         from qtop.verbs import change
 
         table = {"actions": change.actions, "apply": change.apply, "undo": change.undo, "journal": change.journal}
         return table[verb](args, settings)
-    if verb == "serve":
-        from qtop.verbs.serve import serve
-
-        return serve(args, settings)
     if verb == "tune":
         from qtop.verbs.tune import tune_verb
 
         return tune_verb(args, settings)
-    if verb == "demo":
-        from qtop.verbs.demo import demo
-
-        return demo(args, settings)
     from qtop.verbs.dashboard import dashboard, replay
 
     return replay(args, settings) if verb == "replay" else dashboard(args, settings)

@@ -66,7 +66,7 @@ def _add_record(verb: Callable[[str, str], argparse.ArgumentParser], seconds: Ca
     one.add_argument(
         "--ring", type=_span, metavar="2h", help="keep about the last 2h; an older FILE becomes NAME.before.qtop"
     )
-    one.add_argument("--max-size", type=_bytes, metavar="200MB", help="stop there; with --ring let the oldest go")
+    one.add_argument("--max-size", type=byte_count, metavar="200MB", help="stop there; with --ring let the oldest go")
     add_include(one)
     one.add_argument("--force", action="store_true", help="overwrite FILE")
 
@@ -109,7 +109,7 @@ def _span(text: str) -> float:
     return seconds
 
 
-def _bytes(text: str) -> int:
+def byte_count(text: str) -> int:
     """Bytes out of 200MB, 1.5GiB or a plain number."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?", text.strip().lower())
     size = float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2] or " ") if found else 0.0
