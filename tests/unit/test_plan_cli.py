@@ -17,6 +17,7 @@ import yaml
 
 from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
 from qtop.act.launchers.unit_text import assignments, split
+from qtop.act.plan_here import gpu_here
 from qtop.cli import main
 from qtop.collect import membw as bandwidth
 from qtop.collect.model_files import find
@@ -37,7 +38,6 @@ from qtop.record.reader import Recording
 from qtop.report.plan import Extras, parts, plan_text
 from qtop.sample import Absent, Why
 from qtop.units import GIB
-from qtop.verbs.plan_live import gpu_here
 
 RECORDINGS = Path(__file__).parent.parent / "data/recordings"
 H100 = str(RECORDINGS / "h100-steady16.qtop")
