@@ -35,6 +35,7 @@ SCREENS = {
     "probe": "p",
     "findings": "F",
     "tuning": "T",
+    "plan": "P",
     "guide": "G",
 }
 DIALOGS = {*"123456789f", "question_mark", "f1"}

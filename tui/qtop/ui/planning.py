@@ -53,7 +53,7 @@ class Planning:
         self.note = ""
         """What was taken for want of a server or card."""
         self.vllm: Installed | None = None
-        self._asking = self._vllm_known = False
+        self._asking = self._vllm_known = self._waits = False
         self._touched = False
         self._filled_with: object = None
         self._here: Card | None = None
@@ -277,8 +277,15 @@ class Planning:
         if key not in self._checks:
             if time.monotonic() - self._changed >= SETTLED_S:
                 self._ask(key)
+            elif not self._waits:  # nothing else may draw: a recording that has ended has no ticks
+                self._waits = True
+                self._app.set_timer(SETTLED_S, self._look_again)
             return None, "asking the vLLM that is installed …"
         return self._checks[key]
+
+    def _look_again(self) -> None:
+        self._waits = False
+        self._app.redraw()
 
     def _ask(self, key: tuple[str, ...]) -> None:
         if self._asking:

@@ -73,21 +73,19 @@ def short(tokens: int) -> str:
 
 
 def thinned(count: int, most: int, keep: int) -> list[int]:
-    """At most ``most`` places out of so many, ``keep`` and the last among them, the others evenly."""
+    """At most ``most`` places out of so many: the first, the last and ``keep`` among them, the others evenly."""
     found = list(range(count))
-    while len(found) > max(2, most):
-        # Those farthest from what is chosen give way first, every second of them from the least on.
-        spare = [at for at in found if at not in (keep, count - 1)]
+    while len(found) > max(3, most):
+        spare = [at for at in found if at not in (0, keep, count - 1)]
         gaps = {at: _gap(found, at) for at in spare}
         found.remove(min(spare, key=lambda at: (gaps[at], -abs(at - keep))))
     return found
 
 
 def _gap(found: list[int], at: int) -> int:
-    """How much closer together two others stand without this one's place: small ones are taken first."""
+    """How far apart its neighbours would stand without this one."""
     place = found.index(at)
-    before = found[place - 1] if place else -1
-    return found[place + 1] - before
+    return found[place + 1] - found[place - 1]
 
 
 def grid_lines(look: Look, grid: Grid, width: int, height: int) -> list[Line]:
@@ -96,7 +94,10 @@ def grid_lines(look: Look, grid: Grid, width: int, height: int) -> list[Line]:
     The plan itself stands between brackets; a click on a cell plans that."""
     row_at, column_at = grid.at
     columns = thinned(len(grid.contexts), (width - LABEL) // CELL, column_at)
-    rows = thinned(len(grid.seqs), height - 3, row_at)
+    count = len(grid.seqs)
+    while count > max(3, height - 3) and count - 1 != row_at and not _fits_any(grid.cells[count - 1]):
+        count -= 1  # more than fit anywhere: what is below tells more
+    rows = thinned(count, height - 3, row_at)
     cell = max(CELL, min(WIDEST_CELL, (width - LABEL) // len(columns)))
     lines = [title(look, "What fits: requests at once × tokens each", width)]
     for row in reversed(rows):
@@ -116,6 +117,10 @@ def grid_lines(look: Look, grid: Grid, width: int, height: int) -> list[Line]:
                                      "title" if column == column_at else "label") for column in columns]  # fmt: skip
     lines.append((look.seg(" " * LABEL), *(look.seg(text, pen) for text, pen in names)))
     return [*lines, _legend(look, width)]
+
+
+def _fits_any(row: tuple[Fit, ...]) -> bool:
+    return "easy" in row or "just" in row
 
 
 def _legend(look: Look, width: int) -> Line:

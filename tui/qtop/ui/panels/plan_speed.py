@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qtop.plan.making import BATCHES, Plan
 from qtop.plan.picture import Curve, place
@@ -16,7 +16,7 @@ from qtop.ui.panels.plan_memory import short
 from qtop.ui.widgets.curves import Plane
 from qtop.units import duration, number
 
-LABEL = 7
+LABEL = 8
 """Columns of the scale."""
 BOUND_MARK, RANGE_MARK, FLOOR_MARK = "-", "#", "-"
 """In ASCII."""
@@ -104,13 +104,15 @@ def _ends(curves: Sequence[Curve], plane: Plane, low: float, high: float, right:
     return found
 
 
-def _plane_lines(look: Look, plane: Plane, low: float, high: float, label: object, ends: dict[int, str]) -> list[Line]:
+def _plane_lines(
+    look: Look, plane: Plane, low: float, high: float, label: Callable[[float], str], ends: dict[int, str]
+) -> list[Line]:
     lines: list[Line] = []
     ticks = _ticks(plane.height)
     for row in range(plane.height):
         share = (plane.height - 1 - row) / max(1, plane.height - 1)
         value = low * (high / low) ** share
-        text = label(value) if row in ticks else ""  # type: ignore[operator]
+        text = label(value) if row in ticks else ""
         line = [look.seg(f"{text:>{LABEL - 1}}", "label"), look.seg("│", "rule")]
         line += [look.seg(run, pen) for run, pen in plane.row(row, look.ascii)]
         if row in ends:
@@ -133,20 +135,16 @@ def _time_label(value: float) -> str:
 
 def _axis(look: Look, width: int, span: tuple[float, float], at: float) -> Line:
     """The lengths below, and a mark at the plan's own."""
-    cells = [" "] * width
-    steps = [1024.0 * 4**power for power in range(8)]
-    for step in steps:
-        where = place(step, *span)
-        text = short(int(step))
-        begin = round(where * (width - 1)) - (len(text) - 1 if where > 0.97 else 0)
-        if (
-            0 <= where <= 1.001
-            and begin >= 0
-            and begin + len(text) <= width
-            and "".join(cells[max(0, begin - 1) : begin + len(text) + 1]).isspace()
-        ):
-            cells[begin : begin + len(text)] = text
     mark = min(width - 1, max(0, round(place(at, *span) * (width - 1))))
+    cells = [" "] * width
+    cells[mark] = "▲"  # a length that would touch it gives way
+    for power in range(8):
+        step = 1024 * 4**power
+        where, text = place(step, *span), short(step)
+        begin = min(round(where * (width - 1)), width - len(text))
+        around = cells[max(0, begin - 1) : begin + len(text) + 1]
+        if 0 <= where <= 1 and begin >= 0 and "".join(around).isspace():
+            cells[begin : begin + len(text)] = text
     text = "".join(cells)
     return (
         look.seg(" " * LABEL),
@@ -163,8 +161,8 @@ def _decode_figures(look: Look, made: Plan, width: int) -> list[Line]:
         if at_once(made.wish.model, made.serving, made.memory.pool, made.serving.context) < batch:
             continue
         one = decode(made.wish.model, made.wish.gpu, made.serving, batch, made.serving.context)
-        told.append((look.seg(f"×{batch} ", "label"), look.seg(_range(one), "text"),
-                     look.seg(f" ≤ {number(round(one.bound))}  ", BOUND)))  # fmt: skip
+        told.append((look.seg(f"×{batch} ", "label"), look.seg(_range(one))))
+        told.append((look.seg(f" ≤ {number(round(one.bound))}  ", BOUND),))  # fmt: skip
     if len(told) == 1:
         told.append((look.seg("not one request of that length fits", "label"),))
     return [packed(width, *told)]
@@ -182,7 +180,11 @@ def _first_figures(look: Look, made: Plan, width: int) -> list[Line]:
         if one is None or tokens > made.wish.model.shape.positions or math.isinf(one.floor):
             continue
         mark = "▲" if tokens == asked else ""
-        told.append((look.seg(f"{mark}{short(tokens)} ", "accent" if mark else "label"),
-                     look.seg(f"{_time_label(one.expected.low)}–{_time_label(one.expected.high)}", "text"),
-                     look.seg(f" ≥ {_time_label(one.floor)}  ", BOUND)))  # fmt: skip
+        told.append(
+            (
+                look.seg(f"{mark}{short(tokens)} ", "accent" if mark else "label"),
+                look.seg(f"{_time_label(one.expected.low)}–{_time_label(one.expected.high)}"),
+            )
+        )
+        told.append((look.seg(f" ≥ {_time_label(one.floor)}  ", BOUND),))  # fmt: skip
     return [packed(width, *told)]

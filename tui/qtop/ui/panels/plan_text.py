@@ -43,6 +43,12 @@ def compared_lines(look: Look, one: Compared, width: int, height: int) -> list[L
         table = [("", "plan", "measured", "")]
         table += [(row.what, row.plan, row.measured, row.difference) for row in one.rows]
         wide = [max(width_of(row[at]) for row in table) for at in range(4)]
+        if sum(wide) + 6 > width:
+            for row in one.rows:
+                told = f"plan {row.plan}, measured {row.measured}, {row.difference}".removesuffix(", ")
+                lines.append((look.seg(fit(row.what, width)),))
+                lines += [(look.seg("  "), look.seg(text, "label")) for text in wrap(told, width - 2)]
+            table = []
         for place, row in enumerate(table):
             name, *cells = (cell.ljust(room) if not at else cell.rjust(room)
                             for at, (cell, room) in enumerate(zip(row, wide, strict=True)))  # fmt: skip

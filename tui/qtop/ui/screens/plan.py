@@ -29,6 +29,8 @@ GAP = 2
 FORM_ROWS = len(FIELDS) + 1
 Pane = Callable[[int, int], list[Line]]
 """Lines of so many columns, so many at most."""
+Row = tuple[float, list[Pane]]
+"""Panels side by side, and the share of the width that the first of two has."""
 
 
 class PlanScreen(MainScreen):
@@ -38,8 +40,8 @@ class PlanScreen(MainScreen):
     KEYS: ClassVar[tuple[Key, ...]] = (
         ("↑↓", "choose", "screen.move(1)"),
         ("←→", "change", "screen.step(1)"),
-        ("enter", "exact", "screen.type"),
         ("pgdn", "more", "screen.page(1)"),
+        ("enter", "exact", "screen.type"),
         ("w", "file", "screen.write"),
         ("S", "start", "screen.start"),
         ("n", "nearest", "screen.nearest"),
@@ -100,7 +102,7 @@ class PlanScreen(MainScreen):
             lines += [*gap, *memory_lines(look, made, width)]
         lines += gap
         wide = self.size.width >= WIDE
-        form_width = 46 if wide else 32
+        form_width = 46 if wide else 32 if width >= 72 else 28
         inputs = form_lines(look, form, made, form_width)
         command: list[Line] = []
         if made is not None and height >= 16:
@@ -116,18 +118,18 @@ class PlanScreen(MainScreen):
         rows = FORM_ROWS if under else room
         right = beside(width - form_width - GAP, rows)
         lines += self._columns([*inputs, *([()] * (rows - len(inputs)))], right, form_width)[:rows]
-        for number, row in enumerate(under):
+        for number, (part, row) in enumerate(under):
             share = below if len(under) == 1 else below * 11 // 20 if number == 0 else below - below * 11 // 20 - 1
             if len(row) == 1:
                 block = row[0](width, share)
             else:
-                half = (width - GAP) // 2
+                half = round((width - GAP) * part)
                 block = self._columns(row[0](half, share), row[1](width - half - GAP, share), half)
             lines += [*gap, *block, *([()] * (share - len(block)))][: share + len(gap)]
         lines = lines[: height - len(command)]
         return [*lines, *([()] * (height - len(command) - len(lines))), *command][:height]
 
-    def _pages(self, view: View, wide: bool, tall: bool) -> list[tuple[Pane, list[list[Pane]]]]:
+    def _pages(self, view: View, wide: bool, tall: bool) -> list[tuple[Pane, list[Row]]]:
         """What stands beside the inputs, and the rows of panels below; by page."""
         look, planning = self.look, self.qtop.planning
         made, cells = planning.made, planning.grid
@@ -160,8 +162,8 @@ class PlanScreen(MainScreen):
         if not wide:
             return [(pane, []) for pane in (map_, *pictures, *told)]
         if tall and told:
-            return [(map_, [pictures, told])]
-        return [(map_, [pictures]), *([(map_, [told])] if told else [])]
+            return [(map_, [(0.5, pictures), (0.6, told)])]
+        return [(map_, [(0.5, pictures)]), *([(map_, [(0.6, told)])] if told else [])]
 
     def _columns(self, left: list[Line], right: list[Line], width: int) -> list[Line]:
         """Two blocks side by side, the left one in so many columns."""
