@@ -14,13 +14,14 @@ PART_PENS = {
     "weights": "accent", "cache": "good", "activations": "warn", "graphs": "warn", "runtime": "label",
     "others": "crit", "free": "rule",
 }  # fmt: skip
+FIRST_NAMED = ("weights", "cache", "others", "free")
 SHOWN = 0.05 * GIB
 """Bytes from which a part is named."""
 MARKS: dict[Fit, tuple[str, str, str]] = {
     "easy": ("█", "good", "with room"),
     "just": ("▓", "warn", "just"),
     "waits": ("░", "label", "some wait"),
-    "never": ("×", "crit", "does not start"),
+    "never": ("×", "crit", "no start"),
 }
 """Character, pen, words."""
 LABEL = 6
@@ -57,14 +58,15 @@ def memory_lines(look: Look, made: Plan, width: int) -> list[Line]:
     if drawn < width:
         bar.append(look.seg(cells["free"] * (width - drawn), PART_PENS["free"]))
     told: list[Line] = []
-    for name, part in parts(made):
+    # In narrow rows the small parts give way, not what is left.
+    named = sorted(parts(made), key=lambda one: one[0] not in FIRST_NAMED)
+    for name, part in named:
         if part >= SHOWN:
             told.append((look.seg(cells[name], PART_PENS[name]), look.seg(f" {name} ", "label"),
                          look.seg(f"{part / GIB:.1f}  ")))  # fmt: skip
         elif part <= -SHOWN:
             told.insert(0, (look.seg(f"short by {-part / GIB:.1f}  ", "crit"),))
-    told.append((look.seg("GiB", "label"),))
-    return [title(look, what, width, note), tuple(bar), packed(width, *told)]
+    return [title(look, f"{what}, GiB", width, note), tuple(bar), packed(width, *told)]
 
 
 def short(tokens: int) -> str:

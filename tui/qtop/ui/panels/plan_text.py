@@ -49,11 +49,10 @@ def compared_lines(look: Look, one: Compared, width: int, height: int) -> list[L
                 lines.append((look.seg(fit(row.what, width)),))
                 lines += [(look.seg("  "), look.seg(text, "label")) for text in wrap(told, width - 2)]
             table = []
-        for place, row in enumerate(table):
-            name, *cells = (cell.ljust(room) if not at else cell.rjust(room)
-                            for at, (cell, room) in enumerate(zip(row, wide, strict=True)))  # fmt: skip
-            text = fit(f"{name}  {'  '.join(cells)}", width)
-            lines.append((look.seg(text, "text" if place else "label"),))
+        for place, texts in enumerate(table):
+            first, *rest = (text.rjust(room) if at else text.ljust(room)
+                            for at, (text, room) in enumerate(zip(texts, wide, strict=True)))  # fmt: skip
+            lines.append((look.seg("  ".join((first, *rest)).rstrip(), "text" if place else "label"),))
     lines += _noted(look, one.why, width, "text")
     return lines[:height]
 

@@ -95,7 +95,7 @@ class PlanScreen(MainScreen):
         made, form = planning.made, planning.form
         tall = self.size.height >= TALL
         gap: list[Line] = [()] if tall else []
-        lines = verdict_lines(look, made, planning.failed, width)
+        lines = verdict_lines(look, made, planning.failed, width, 3 if height >= 20 else 2)
         if form is None:
             return lines
         if made is not None:
