@@ -92,7 +92,7 @@ class Planning:
         if isinstance(wish, QtopError):
             if asked.model is None:
                 asked = msgspec.structs.replace(asked, model=GUIDES_MODEL)
-                notes.append(f"{str(wish).split('. ')[0].rstrip('.')}: planned for the guide's")
+                notes.append(f"{str(wish).split('. ')[0].rstrip('.')}: the guide's model is planned")
                 wish = self._wish(asked, frame)
             if isinstance(wish, QtopError) and asked.gpu in (None, "live"):
                 asked = msgspec.structs.replace(asked, gpu=GUIDES_CARD)
