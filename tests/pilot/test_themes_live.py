@@ -11,7 +11,7 @@ import pytest
 from rich.color import ColorSystem
 from rich.segment import Segment
 from tests.fakes.colours import contrast
-from tests.fakes.emulated import EmulatedDriver, Terminal, check_soon, settle
+from tests.fakes.emulated import EmulatedDriver, Terminal, check_soon
 from tests.fakes.stub_source import Machine, StubLive, StubSource
 from tests.pilot.conftest import MakeRecording
 from tests.pilot.helpers import GOLDEN, UTF8, at_end, row, rows, running, until
