@@ -23,7 +23,7 @@ from qtop.plan.command import unnamed, words
 from qtop.plan.compare import compare
 from qtop.plan.host import Measured, judge, meant
 from qtop.plan.making import Wish, make
-from qtop.plan.scenarios import SCENARIOS, recompute
+from qtop.plan.scenarios import GUIDES_CARD, GUIDES_MODEL, SCENARIOS, recompute
 from qtop.plan.serving import DTYPES, Card, Model, card
 from qtop.plan.vram import spread_weights
 from qtop.report.plan import Extras, plan_document, plan_text, wrapped
@@ -100,10 +100,14 @@ def _same(wish: Wish, frame: Frame) -> bool:
 
 def _wish(args: argparse.Namespace, frame: Frame, vllm: Installed | None) -> Wish:
     """What was asked for; a running vLLM's own settings where nothing was, and its model and GPU are meant."""
-    name = args.model
+    name, card_name = args.model, args.gpu
     own: dict[str, Any] = {}
     server = frame.server
-    live = args.gpu in (None, "live")
+    live = card_name in (None, "live")
+    if args.scenario and name is None and (isinstance(server, Absent) or not live):
+        name = GUIDES_MODEL  # a scenario is the guide's, and so is its model where no other is meant
+    if args.scenario and card_name is None and (isinstance(frame.gpus, Absent) or not frame.gpus):
+        card_name = GUIDES_CARD
     if name is None:
         if isinstance(server, Absent) or isinstance(server.model, Absent):
             raise QtopError("no server runs here to take the model from", "Name it with --model.")
@@ -112,7 +116,7 @@ def _wish(args: argparse.Namespace, frame: Frame, vllm: Installed | None) -> Wis
             own = _own(frame)
     else:
         model = _model(name)
-    gpu, count = _gpu(args.gpu, frame)
+    gpu, count = _gpu(card_name, frame)
     version = vllm.version if vllm is not None and args.vllm is not None else own.pop("version", None)
     own.pop("version", None)
     asked = {
