@@ -210,7 +210,7 @@ async def test_a_file_is_read_and_one_that_cannot_be_is_a_line(tmp_path: Path) -
 async def test_global_keys_are_not_swallowed() -> None:
     app = make_app(StubSource(Machine(wait=0.8).samples(0, 20)), access=NOWHERE)
     async with running(app, (80, 24)) as pilot:
-        for key, where in (("g", "gpus"), ("t", "threads"), ("v", "server"), ("m", "plots"), ("o", "overview")):
+        for key, where in (("g", "gpus"), ("t", "threads"), ("v", "server"), ("P", "plots"), ("o", "overview")):
             await opened(pilot, app)
             await tap(pilot, key)
             await until(pilot, lambda where=where: where == app._main.NAME)  # type: ignore[misc]

@@ -20,9 +20,12 @@ class Playback:
         """Unix times of the first and last sample of the recording that is replayed."""
 
     def take(self, snapshot: Snapshot) -> None:
-        """A new snapshot came: shown, unless the screen is held."""
-        if not self.paused:
+        """A new snapshot came: shown, unless the screen is held; also then where a replay has gone elsewhere."""
+        elsewhere = self.shown is None or snapshot.jump != self.shown.jump
+        if not self.paused or elsewhere:
             self.shown = snapshot
+        if elsewhere:
+            self._back = 0
 
     def toggle(self) -> str:
         """Hold the screen (a replay: the recording), or go on; gives a line that says which."""
