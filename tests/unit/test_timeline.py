@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.fakes.stub_source import BEGIN, NO_SERVER, Machine
+from tests.fakes.recorded import eventful, record
+from tests.fakes.stub_source import BEGIN, NO_SERVER, Machine, StubLive
 
 from qtop.diagnose.rule import State
 from qtop.model.breaks import Breaks
 from qtop.record.convert import import_trace
 from qtop.record.reader import Recording
-from qtop.record.writer import QUEUE, Header, RecordingWriter
 from qtop.sample import Event, Sample, ServerInfo
 from qtop.session import Session, Snapshot
 from qtop.source.replay import ReplaySource
@@ -26,33 +26,10 @@ from qtop.timeline.scan import Timeline
 TRACES = Path(__file__).parent.parent / "data" / "traces"
 
 
-def record(path: Path, records: Iterable[Sample | Event]) -> Path:
-    """A recording of these."""
-    writer = RecordingWriter(path, Header.here(interval=1.0, source="synthetic"))
-    for number, one in enumerate(records, 1):
-        if isinstance(one, Event):
-            writer.event(one)
-        else:
-            writer.sample(one)
-        while number - sum(writer.stats[:2]) >= QUEUE // 2:
-            time.sleep(0.001)
-    writer.close()
-    assert writer.error is None
-    return path
-
-
 def shifted(samples: Iterable[Sample], seconds: float) -> Iterator[Sample]:
     """The same at another time of day; monotonic clocks go on."""
     for sample in samples:
         yield replace(sample, t=sample.t + seconds)
-
-
-def eventful() -> Iterator[Sample]:
-    """Twelve minutes: an engine that waits for a CPU now and then, for longer and longer."""
-    t = 0
-    for wait, seconds in ((0.0, 40), (0.9, 30), (0.0, 200), (0.5, 90), (0.0, 150), (0.9, 150), (0.0, 60)):
-        yield from Machine(wait=wait, tokens_s=50.0).samples(t, t + seconds)
-        t += seconds
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +170,19 @@ def test_a_jump_beyond_an_end_goes_to_that_end(timeline: Timeline, watched: Watc
     assert watched.jump(BEGIN - 1e6, timeline).frame.t == BEGIN
 
 
+def test_a_jump_into_a_hole_shows_what_was_before_it(tmp_path: Path) -> None:
+    samples = [*Machine(wait=0.9).samples(0, 400), *Machine(wait=0.9).samples(4000, 4100)]
+    path = record(tmp_path / "hole.qtop", samples)
+    found, whole, one = looked_through(path), played(path), Watched(path)
+    try:
+        for t, lands in ((3000, 399), (4000, 4000), (4001.5, 4001), (3999.9, 399)):
+            shown = one.jump(BEGIN + t, found)
+            assert shown.frame.t == BEGIN + lands
+            assert words(shown.findings, shown.verdict) == whole[BEGIN + lands]
+    finally:
+        one.session.close()
+
+
 def test_turns_are_those_of_the_diagnosis_of_the_whole(long: Path, timeline: Timeline) -> None:
     from qtop.diagnose.whole import diagnose_all
 
@@ -240,7 +230,7 @@ def test_a_real_recording_is_the_same_after_a_jump(tmp_path: Path) -> None:
 
 
 def test_markers_stand_by_time_and_are_found_before_the_samples_are(tmp_path: Path) -> None:
-    marks = [Event(BEGIN + t, "mark", {"note": str(t)}) for t in (30.0, 5.0)]
+    marks = [Event(BEGIN + t, "marker", {"note": str(t)}) for t in (30.0, 5.0)]
     path = record(tmp_path / "marks.qtop", [*Machine().samples(0, 20), *marks, *Machine().samples(20, 40)])
     found = looked_through(path)
     assert [point.t - BEGIN for point in found.points] == [5.0, 30.0]
@@ -253,7 +243,7 @@ def test_markers_stand_by_time_and_are_found_before_the_samples_are(tmp_path: Pa
 @pytest.mark.parametrize(
     ("kind", "data", "stands"),
     [
-        ("mark", {"note": "x"}, [(100.0, Kind.MARKER)]),
+        ("marker", {"note": "x"}, [(100.0, Kind.MARKER)]),
         ("applied", {}, [(100.0, Kind.CHANGED)]),
         ("change", {"kept": True}, [(100.0, Kind.CHANGED)]),
         ("change", {"kept": False}, [(100.0, Kind.BACK)]),
@@ -316,3 +306,29 @@ def test_a_file_that_goes_away_is_one_line(long: Path, tmp_path: Path) -> None:
     timeline._run()
     assert "gone.qtop" in timeline.failure
     assert "\n" not in timeline.failure
+
+
+def test_the_steps_of_a_change_are_marked_each_time_it_comes_to_them(tmp_path: Path) -> None:
+    from qtop.ui.noting import noting
+
+    session = Session(StubLive())
+    session.start_recording(tmp_path / "steps.qtop")
+    heard: list[tuple[str, str]] = []
+    steps = [
+        ("measure", "before"),
+        ("apply", "0-3"),
+        ("apply", "waiting for it"),
+        ("measure", "with it"),
+        ("check", "without it"),
+        ("apply", "0-3"),
+        ("revert", "putting the old values back"),
+    ]
+    say = noting(session, "cpu-affinity", lambda step, text: heard.append((step, text)))
+    for step in steps:
+        say(*step)
+    noting(session, "undo", lambda step, text: heard.append((step, text)))("revert", "back")
+    session.stop_recording()
+    assert heard == [*steps, ("revert", "back")]
+    told = [(event.kind, event.data) for event in Recording(tmp_path / "steps.qtop", allow_empty=True).events()]
+    apply = ("applied", {"knob": "cpu-affinity", "told": "0-3"})
+    assert told == [apply, apply, ("reverted", {"knob": "cpu-affinity", "told": "putting the old values back"})]

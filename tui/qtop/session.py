@@ -288,7 +288,8 @@ class Session:
             elif event.kind == "end":
                 watch.end(event.t)
                 if sent:  # those that ended are in the recording with their results
-                    self.note("probe-cut", {"started": min(sent.values()), "requests": len(sent)})
+                    told = f"{len(sent)} of the test prompts cut short"
+                    self.note("probe-cut", {"started": min(sent.values()), "told": told})
             elif event.kind == "done" and event.result is not None:
                 sent.pop(event.i, None)
                 tally.take(request, event.result, self.context())

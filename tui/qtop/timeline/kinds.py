@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from qtop.sample import Event
 
-MARK = "mark"
+MARK: Final = "marker"
 """The kind of event that a marker is kept as; its note is ``data["note"]``."""
 
 
@@ -32,7 +32,7 @@ def points_of(event: Event) -> tuple[Point, ...]:
     """Where an event stands; () for a kind that this qtop does not know."""
     data = event.data
     match event.kind:
-        case "mark":
+        case "marker":
             kinds = [(event.t, Kind.MARKER)]
         case "applied" | "tune":
             kinds = [(event.t, Kind.CHANGED)]

@@ -89,7 +89,7 @@ class Timeline:
         if not at:
             return Start(None, None, t - max(BLIND_S, run_up))
         judging = known[at - 1]
-        if t - judging.t > max(BLIND_S, 2 * self._spacing()):  # it has not been looked through up to there
+        if t > self.reached and t - judging.t > max(BLIND_S, 2 * self._spacing()):
             return Start(None, None, t - max(BLIND_S, run_up))
         before = bisect_right(known, judging.t - run_up, key=lambda one: one.t)
         if not before:
@@ -140,6 +140,7 @@ class Timeline:
                 self.breaks.append(found)
             self._stretches.push(sample.t, moment.findings)
             self.reached = sample.t
+            self.end = max(self.end, sample.t)  # one that is still being written grows
             if worked % AT_ONCE == 0:
                 if self._stopped.is_set():
                     return

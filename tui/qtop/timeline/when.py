@@ -7,9 +7,11 @@ import time
 from datetime import datetime, timedelta
 
 from qtop.errors import QtopError
-from qtop.units import clock, span_seconds
+from qtop.units import NONE, clock, span_seconds
 
 FORMS = "12:30:05 of the day   00:12 into it   +90s or -5m from here"
+MOST_DAYS = 366
+"""Of a recording, searched for a time of day."""
 _CLOCK = re.compile(r"(\d{1,3}):([0-5]?\d)(?::([0-5]?\d))?")
 
 
@@ -31,7 +33,7 @@ def parse(text: str, now: float, begin: float, end: float) -> float:
     found = _CLOCK.fullmatch(rest)
     seconds = _seconds(found) if found else span_seconds(rest)
     if not text or seconds is None:
-        raise QtopError(f"{text or 'nothing'} is no time: {FORMS.replace('   ', ', ')}")
+        raise QtopError(f"{text or 'nothing'} is no time: 12:30:05, 00:12, +90s or -5m")
     if sign and sign in "+-":
         return _within(text, now + seconds if sign == "+" else now - seconds, begin, end, near=True)
     into = begin + seconds
@@ -65,12 +67,16 @@ def _next_of_day(found: re.Match[str], now: float, begin: float, end: float) -> 
     hour, minute, second = int(found[1]), int(found[2]), int(found[3] or 0)
     if hour > 23:
         return None
-    day = datetime.fromtimestamp(begin).replace(hour=hour, minute=minute, second=second, microsecond=0)
     times = []
-    while (t := day.timestamp()) <= end:
-        if t >= begin:
-            times.append(t)
-        day += timedelta(days=1)
+    try:
+        day = datetime.fromtimestamp(begin).replace(hour=hour, minute=minute, second=second, microsecond=0)
+        for _ in range(MOST_DAYS):
+            t = day.timestamp()
+            if begin <= t <= end:
+                times.append(t)
+            day += timedelta(days=1)
+    except (OverflowError, ValueError, OSError):  # a clock that is beyond every calendar
+        pass
     return next((t for t in times if t > now), times[0] if times else None)
 
 
@@ -79,4 +85,7 @@ def _outside(text: str, begin: float, end: float) -> QtopError:
 
 
 def _of_day(t: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(t))
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(t))
+    except (OverflowError, ValueError, OSError):
+        return NONE

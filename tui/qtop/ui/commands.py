@@ -50,7 +50,7 @@ The mouse works on everything that is a key.
 
 `●` fires   `○` clear   `?` cannot tell, and why   `–` not applicable here; of the guide: `✓` holds   `✗` does not hold
 
-The timeline of a replay: `▂` a finding without consequence   `▄` a warning   `█` critical   `▲` changed   `▼` put back
+The timeline of a replay: `▂` a finding without consequence   `▅` a warning   `█` critical   `▲` changed   `▼` put back
 `p` a test prompt, its beginning and end   `◆` a marker   a hole: nobody looked, the clock was set, or the server was
 started anew   `·` not looked through yet   `┃` what the screen shows.
 

@@ -21,11 +21,10 @@ GAP: Cell = (" ", "rule")
 HERE: Cell = ("┃", "title")
 FINDINGS: dict[Severity, Cell] = {
     Severity.INFO: ("▂", "label"),
-    Severity.WARNING: ("▄", "warn"),
+    Severity.WARNING: ("▅", "warn"),
     Severity.CRITICAL: ("█", "crit"),
 }
 """Higher where it matters more: colours are not needed to tell."""
-_ASCII = {"▂": "_", "▄": "=", "█": "#", "─": "-", "·": ".", "┃": "|"}
 POINTS: dict[Kind, Cell] = {
     Kind.PROBE: ("p", "key"),
     Kind.BACK: ("▼", "accent"),
@@ -102,7 +101,6 @@ def _segments(look: Look, cells: Iterable[Cell]) -> Iterable[Segment]:
     """Neighbours of the same pen in one piece."""
     text, pen = "", ""
     for char, own in cells:
-        char = _ASCII.get(char, char) if look.ascii else char
         if own != pen and text:
             yield look.seg(text, pen)
             text = ""

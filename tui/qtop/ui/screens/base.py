@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 
 REPLAY_KEYS: tuple[Key, ...] = (
+    ("space", "pause", "app.pause"),
     ("/", "go to", "app.go"),
     ("n", "next finding", "app.turn(1)"),
     ("m", "marker", "app.mark"),
     ("<>", "speed", "app.speed(1)"),
 )
 """In front of a screen's own."""
-LIVE_ONLY = ("app.record", "app.undo")
+LIVE_ONLY = ("app.record", "app.undo", "app.show('probe')")
 """What a replay has no use for."""
 
 
@@ -168,5 +169,5 @@ class MainScreen(Screen[None]):
             plan = "[d] start the demo server" if width >= 80 else "[d] demo"
         self.lines("verdict").show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
         own = NOT_RECORDED if status.replay else snapshot.frame.own
-        keys = (*extra, *(one for one in self.KEYS if not status.replay or one[2] not in LIVE_ONLY))
-        self.lines("keys").show([key_line(look, width, keys, view.message, own)])
+        own_keys = [one for one in self.KEYS if one not in extra and not (status.replay and one[2] in LIVE_ONLY)]
+        self.lines("keys").show([key_line(look, width, (*extra, *own_keys), view.message, own)])
