@@ -293,7 +293,7 @@ def test_a_server_started_anew_is_a_break_and_one_that_came_back_is_none() -> No
 def test_counters_that_fell_are_a_restart() -> None:
     breaks = Breaks(1.0)
     samples = [*Machine(tokens_s=50.0).samples(0, 5)]
-    anew = [replace(one, t=one.t + 5, engine=replace(one.engine, at=one.engine.at + 5)) for one in samples]  # type: ignore[union-attr, type-var]
+    anew = [replace(one, t=one.t + 5, engine=replace(one.engine, at=one.engine.at + 5)) for one in samples]  # type: ignore[union-attr]
     found = [one for sample in (*samples, *anew) if (one := breaks.push(sample)) is not None]
     assert [(one.begin - BEGIN, one.end - BEGIN, one.why) for one in found] == [(4.0, 5.0, "restart")]
 
