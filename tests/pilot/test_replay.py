@@ -12,6 +12,7 @@ from tests.fakes.sse_server import SseServer
 from tests.fakes.stub_source import BEGIN, Machine, StubSource
 from tests.pilot.helpers import make_app, overflows, row, rows, running, tap, until
 from tests.pilot.test_keys import message
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -137,6 +138,28 @@ async def test_m_goes_to_markers(incident: Path) -> None:
         await arrived(pilot, app, 120.0)
         await tap(pilot, "M")
         assert message(app) == "no marker before this moment"
+
+
+async def test_markers_between_two_samples_and_keys_faster_than_the_screen(tmp_path: Path) -> None:
+    marks = [Event(BEGIN + t, "marker", {"note": f"at {t}"}) for t in (10.9, 11.2, 11.7, 20.5)]
+    source = ReplaySource(record(tmp_path / "marks.qtop", [*Machine().samples(0, 30), *marks]))
+    app = make_app(source)
+    async with running(app) as pilot:
+        await opened(pilot, app)
+        for t, lands in ((10.9, 10.0), (11.2, 11.0), (11.7, 11.0), (20.5, 20.0)):
+            await tap(pilot, "m")
+            assert message(app).endswith(f"marker, at {t}")
+            await arrived(pilot, app, lands)
+        for t in (11.7, 11.2, 10.9):
+            await tap(pilot, "M")
+            assert message(app).endswith(f"marker, at {t}")
+        await arrived(pilot, app, 10.0)
+        await tap(pilot, "right", "M")  # from the sample at 11 back
+        await until(pilot, lambda: message(app).endswith("marker, at 10.9"))
+        for key in "mmm":
+            app.post_message(Key(key, key))
+        await arrived(pilot, app, 20.0)
+        assert message(app).endswith("marker, at 20.5")
 
 
 @pytest.mark.parametrize("size", TWO, ids=lambda size: f"{size[0]}x{size[1]}")

@@ -9,6 +9,7 @@ from textual.binding import Binding
 from qtop.clock import wall
 from qtop.diagnose.rule import State
 from qtop.source.replay import ReplaySource
+from qtop.ui.cells import width_of
 from qtop.units import clock
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ else:
 MOST_NOTE = 200
 """Characters of a marker's note."""
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+MARGINS = 2
+"""Columns of the key line that a message does not have."""
 SHOWN = 2
 """Findings named when several begin or end at the same moment."""
 
@@ -113,19 +116,19 @@ class TimeMixin(_Base):
     # Going elsewhere in a replay
 
     def _elsewhere(self) -> tuple[Timeline, float] | None:
-        """The timeline and the moment that is shown; without them a line that says why."""
-        shown = self.playback.shown
+        """The timeline and the moment that is looked at; without them a line that says why."""
+        now = self.playback.now
         if self.timeline is None:
             self.say("only a replay can go to another time; ← → step through the last minutes")
             return None
-        return (self.timeline, shown.frame.t) if shown is not None else None
+        return (self.timeline, now) if now is not None else None
 
     def go_to(self, t: float, told: str = "") -> None:
         """Show this moment of the recording."""
         from qtop.timeline.when import told as moment
 
         if self.timeline is not None:
-            self.session.jump(t, self.timeline)
+            self.playback.go_to(t, self.timeline)
             self.say(told or moment(t, self.timeline.begin))
 
     def action_go_to_column(self, column: int, width: int) -> None:
@@ -166,12 +169,18 @@ class TimeMixin(_Base):
         if not turns:
             self.say(self._none(timeline, "no finding begins or ends", by))
             return
-        words = [
-            f"{one.rule} {BY_ID[one.rule].title} {'begins' if one.state is State.FIRING else 'ends'}"
-            for one in turns[:SHOWN]
-        ]
         more = f", and {len(turns) - SHOWN} more" if len(turns) > SHOWN else ""
-        self.go_to(turns[0].t, f"{told(turns[0].t, timeline.begin)}: {', '.join(words)}{more}")
+
+        def line(titles: bool) -> str:
+            names = [f"{one.rule} {BY_ID[one.rule].title}" if titles else one.rule for one in turns[:SHOWN]]
+            words = [
+                f"{name} {'begins' if one.state is State.FIRING else 'ends'}"
+                for name, one in zip(names, turns, strict=False)
+            ]
+            return f"{told(turns[0].t, timeline.begin)}: {', '.join(words)}{more}"
+
+        full = line(titles=True)
+        self.go_to(turns[0].t, full if width_of(full) <= self.size.width - MARGINS else line(titles=False))
 
     @staticmethod
     def _none(timeline: Timeline, what: str, by: int) -> str:
@@ -216,7 +225,7 @@ class TimeMixin(_Base):
             if note is not None:
                 self.say(self._put(note, t))
 
-        hint = "Enter puts the marker   Esc leaves it   A note may be left out; keys and host names are"
+        hint = "Enter puts it there, with a note or without   Esc leaves it"
         self.push_screen(LineDialog("Note of this marker", hint, str, MOST_NOTE), put)
 
     def _put(self, note: str, t: float) -> str:
