@@ -82,7 +82,8 @@ def main() -> None:
     wall, cpu = time.perf_counter() - begun, time.process_time() - spent
     print(
         f"looking through it: {wall:.0f} s, {cpu:.0f} s of CPU; "
-        f"a thread that wants to run waits {late[len(late) // 2]:.1f} ms, p95 {late[int(len(late) * 0.95)]:.1f} ms meanwhile"
+        f"a thread that wants to run waits {late[len(late) // 2]:.1f} ms meanwhile, "
+        f"p95 {late[int(len(late) * 0.95)]:.1f} ms"
     )
     jumps(session, timeline, args.jumps, "afterwards")
     session.close()

@@ -5,11 +5,12 @@ plan_runs.py [--flags="…"]… [--speed INDEX] [--contexts N,N] [--batches N,N]
              [--log-dir DIR] -- COMMAND…
 
 Starts COMMAND (vLLM's, without the flags that vary) once for each ``--flags``, with its log at debug level (but where
-speed is measured: it would log each step), and keeps what the log says of memory: the split of the profiling run, the KV cache, the graphs. With ``--speed I`` the I-th start
-(from 0) is kept until it answers, and measured: prompts of ``--contexts`` tokens, with ``--batches`` requests at a time
-or as many as the KV cache holds. Decoding is counted by the server (``vllm:generation_tokens_total``) while all of them
-run and none reads its prompt; reading a prompt is the time of a request for one token, the fastest of three. Prompts
-are random token numbers: nothing of them is in the prefix cache.
+speed is measured: it would log each step), and keeps what the log says of memory: the split of the profiling run, the
+KV cache, the graphs. With ``--speed I`` the I-th start (from 0) is kept until it answers, and measured: prompts of
+``--contexts`` tokens, with ``--batches`` requests at a time or as many as the KV cache holds. Decoding is counted by
+the server (``vllm:generation_tokens_total``) while all of them run and none reads its prompt; reading a prompt is the
+time of a request for one token, the fastest of three. Prompts are random token numbers: nothing of them is in the
+prefix cache.
 
 Needs nothing but Python. Gives each start 300 s. Ends what it started.
 """

@@ -17,6 +17,8 @@ from tests.fakes.load import Neighbours, busy_loops, quota, streams
 
 from qtop.demo.server import DemoServer
 
+pytestmark = pytest.mark.measured
+
 CPUS = sorted(os.sched_getaffinity(0))
 SHARED = CPUS[0]
 HOGS = 1
@@ -53,7 +55,7 @@ def not_waiting(state: Path, server: DemoServer, others: Neighbours) -> tuple[in
     """A doctor's exit status and document, asked up to three times until QT201 does not fire; what others used then."""
     for _ in range(3):
         others.share()
-        status, told, _ = qtop(state, server, "doctor", "--seconds", "12")
+        status, told, _ = qtop(state, server, "doctor", "--seconds", "8")
         used = others.share()
         if finding(told, "QT201")["state"] != "firing":
             break
@@ -71,9 +73,10 @@ def test_named_widened_better_and_put_back(make_llama_server: MakeLlamaServer, t
     server = make_llama_server(threads=1)
     pin(server.pid, {SHARED})
     before = masks(server.pid)
-    with busy_loops(SHARED, HOGS) as hogs, streams(port_of(server), 1):
+    with busy_loops(SHARED, HOGS) as hogs:
         others = Neighbours([server.pid, *hogs])
-        status, sick, _ = qtop(tmp_path, server, "doctor", "--seconds", "12")
+        with streams(port_of(server), 1):
+            status, sick, _ = qtop(tmp_path, server, "doctor", "--seconds", "8")
         waits = finding(sick, "QT201")
         assert (status, waits["state"], sick["verdict"]["rule"]) == (1, "firing", "QT201"), waits
         named = " ".join(line["signal"] for line in waits["evidence"])
@@ -85,7 +88,8 @@ def test_named_widened_better_and_put_back(make_llama_server: MakeLlamaServer, t
         expect((status, made.get("kept")) == (0, True), disturbed, (made, said))
         assert made["judgement"]["verdict"] == "improved"
         assert all(mask == set(CPUS) for mask in masks(server.pid).values())
-        after_status, well, disturbed_after = not_waiting(tmp_path, server, others)
+        with streams(port_of(server), 1):
+            after_status, well, disturbed_after = not_waiting(tmp_path, server, others)
 
         status, undone, _ = qtop(tmp_path, server, "undo")
         assert status == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from qtop.source.live import LiveSource
 from qtop.ui.app import QtopApp
 from qtop.ui.look import choose
 from qtop.ui.screens.preview import PreviewDialog
+
+pytestmark = pytest.mark.measured
 
 CPUS = sorted(os.sched_getaffinity(0))
 SHARED = CPUS[0]
@@ -56,7 +59,8 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
         return source.attached.access if source.attached is not None else None
 
     app = QtopApp(Session(source, access), choose("truecolor", UTF8), prompt=ENGLISH, max_tokens=32)
-    with busy_loops(SHARED, 1) as hogs, streams(server.port, 1):
+    with busy_loops(SHARED, 1) as hogs, ExitStack() as load:
+        load.enter_context(streams(server.port, 1))
         others = Neighbours([server.pid, *hogs])
         async with running(app, (120, 40)) as pilot:
             await until(pilot, lambda: verdict(app).startswith(" ▌ ENGINE WAITS FOR CPU"), 60.0, LOOK_S)
@@ -67,6 +71,7 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
             await until(pilot, lambda: isinstance(app.screen, PreviewDialog))
             await until(pilot, lambda: "Enter apply" in "\n".join(rows(app)))
             assert masks(server.pid) == before  # a preview changes nothing
+            load.close()  # it makes measuring take twice as long
             await pilot.press("enter")
             await until(pilot, lambda: app.changes.busy_text, 5.0)
             assert "cpu-affinity" in row(app, 1)
@@ -78,6 +83,7 @@ async def test_by_keys_found_fixed_cleared_and_put_back(
             assert told.endswith("u undoes it")
             assert all(mask == set(CPUS) for mask in masks(server.pid).values())
 
+            load.enter_context(streams(server.port, 1))
             deadline = time.monotonic() + 60.0
             while verdict(app).startswith(" ▌ ENGINE WAITS") and time.monotonic() < deadline:
                 await pilot.pause(LOOK_S)

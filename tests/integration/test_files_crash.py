@@ -23,7 +23,7 @@ from qtop.collect.cgroup_tree import parse_mounts
 from qtop.errors import Unreachable
 from qtop.model.frame import Frame
 
-pytestmark = [pytest.mark.root, pytest.mark.unmeasured]
+pytestmark = pytest.mark.root
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 BALANCING = Path("/proc/sys/kernel/numa_balancing")

@@ -19,7 +19,7 @@ from tests.fakes.spawned import ROOT
 
 from qtop.demo.server import answers, free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.root, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.integration, pytest.mark.root]
 
 COMPOSE = shutil.which("docker-compose") is not None
 

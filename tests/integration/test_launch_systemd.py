@@ -19,7 +19,7 @@ from tests.fakes.spawned import ROOT
 
 from qtop.act.launchers.unit_text import quoted
 
-pytestmark = [pytest.mark.integration, pytest.mark.root, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.integration, pytest.mark.root]
 
 NASTY = ["", "a b", "$HOME", "${X}", "$$", "%n", "100%", ";", "a;b", "it's", '"q"', "\\n", "t\tb", "é–", "#no", "~"]
 

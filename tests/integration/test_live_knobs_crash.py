@@ -25,7 +25,6 @@ from tests.fakes.vllm_routes import FakeVllm
 from qtop.act.knobs.cpu_groups import autogroup
 from qtop.sample import cpulist
 
-pytestmark = pytest.mark.unmeasured
 CPUS = sorted(os.sched_getaffinity(0))
 UUIDS = tuple(f"GPU-5ca1ab1e-0000-4000-8000-{number:012d}" for number in range(1))
 

@@ -16,8 +16,10 @@ from tests.fakes.load import Neighbours, busy_loops, streams
 
 from qtop.act.knobs.cpu_groups import autogroup
 
+pytestmark = pytest.mark.measured
+
 CPU = min(os.sched_getaffinity(0))
-HOGS = 3
+HOGS = 1
 QUIET = 0.05
 """CPUs' worth of time that the rest of the machine may use without explaining what a test sees."""
 
@@ -42,9 +44,10 @@ def test_busy_loops_are_named_lowered_and_given_back(make_llama_server: MakeLlam
     pin(server.pid, {CPU})
     if os.getpriority(os.PRIO_PROCESS, server.pid) >= 10:
         pytest.skip("the tests run so nicely themselves that nobody can be nicer than their server")
-    with busy_loops(CPU, HOGS) as hogs, streams(server.port, 1):
+    with busy_loops(CPU, HOGS) as hogs:
         before = nices(hogs)
-        status, shown, told = qtop(tmp_path, "apply", "neighbours-nice", "--dry-run", "--url", server.url)
+        with streams(server.port, 1):
+            status, shown, told = qtop(tmp_path, "apply", "neighbours-nice", "--dry-run", "--url", server.url)
         assert status == 0, told
         assert {str(pid) for pid in hogs} <= set(shown["value"].partition(":")[2].split(","))
         assert nices(hogs) == before

@@ -28,8 +28,6 @@ from qtop.act.undo import undo
 from qtop.collect.discover.procfs import status, text
 from qtop.errors import QtopError, Refused
 
-pytestmark = pytest.mark.unmeasured
-
 MakeServer = Callable[..., LlamaLike]
 NOBODY = 65534
 KEY = "sk-not-for-eyes-0123456789"

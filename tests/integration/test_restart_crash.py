@@ -22,8 +22,6 @@ from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.errors import Refused
 
-pytestmark = pytest.mark.unmeasured
-
 FLAGS = "--parallel=8 --threads=2"
 
 

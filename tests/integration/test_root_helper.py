@@ -33,7 +33,7 @@ from tests.fakes.ordinary_user import (
 from qtop.act.hands import HELPER, helper_command
 from qtop.act.knobs import OFFERED
 
-pytestmark = [pytest.mark.root, pytest.mark.unmeasured]
+pytestmark = pytest.mark.root
 
 QTOP = [sys.executable, "-m", "qtop"]
 APPLY = [*QTOP, "apply", "swappiness=33", "--yes", "--no-measure", "--interval", "0.1"]

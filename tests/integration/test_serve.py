@@ -31,8 +31,6 @@ from qtop.errors import Refused
 from qtop.model.frame import Frame
 from qtop.sample import ServerInfo
 
-pytestmark = pytest.mark.unmeasured
-
 PATIENCE_S = 40.0
 
 

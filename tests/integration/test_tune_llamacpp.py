@@ -17,9 +17,9 @@ from tests.integration.test_affinity_llamacpp import CPUS, SHARED, expect, needs
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
-HOGS = 3
+HOGS = 1
 
-pytestmark = [needs_two_cpus, pytest.mark.root]
+pytestmark = [needs_two_cpus, pytest.mark.root, pytest.mark.measured]
 
 
 def tune(state: Path, url: str, only: str) -> subprocess.Popen[str]:

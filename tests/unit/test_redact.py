@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtop.collect.engine.exposition import parse
-from qtop.record.redact import TEXT_KEYS, Redactor, local_names, redact_sample_server
+from qtop.record.names import local_names
+from qtop.record.redact import TEXT_KEYS, Redactor, redact_sample_server
 from qtop.record.writer import RecordingWriter
 from qtop.sample import (
     Absent,
@@ -323,16 +324,16 @@ def test_ordinary_arguments_stay() -> None:
     assert Redactor(NAMES).argv(ORDINARY) == ORDINARY
 
 
-def test_remote_host_names_go_addresses_stay() -> None:
+def test_remote_host_names_go_this_hosts_own_addresses_stay() -> None:
     redactor = Redactor(NAMES)
     assert redactor.url("http://llm.corp.example:8000/v1") == "http://HOST:8000/v1"
-    for url in ("http://127.0.0.1:8000", "http://[::1]:8000/v1", "http://10.1.2.3", "http://localhost:8000"):
+    for url in ("http://127.0.0.1:8000", "http://[::1]:8000/v1", "http://0.0.0.0", "http://localhost:8000"):
         assert redactor.url(url) == url
     assert redactor.url("http://u:p@llm.corp.example?x=1") == "http://***@HOST?***"
 
 
 def test_measurements_are_untouched() -> None:
-    series = {'vllm:x{model_name="/data/gpubox17/m",lora="a=b"}': 1.0}
+    series = {'vllm:x{model_name="/data/models/m",lora="a=b"}': 1.0}
     sample = Sample(
         t=1.0,
         server=Absent(Why.NOT_YET),

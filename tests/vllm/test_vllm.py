@@ -118,6 +118,14 @@ def test_its_processes_have_their_roles(vllm: RealVllm) -> None:
 # ---- its settings
 
 
+def test_the_plan_says_the_cache_that_it_made(vllm: RealVllm, vllm_environment: Path) -> None:
+    told = document("plan", "--url", vllm.url, "--vllm", str(vllm_environment), "--json")
+    made = re.search(r'kv_cache_size_tokens="(\d+)"', fetch(vllm, "/metrics"))
+    assert made is not None and told["memory"]["kv_tokens"] == int(made[1])
+    assert told["checked"] is True, told["checked_text"]
+    assert told["compared"]["rows"][0]["measured"].replace(" ", "") == made[1]
+
+
 def settings(server: RealVllm) -> dict[str, Any]:
     """The settings, once /server_info has answered: the first time it takes seconds."""
     held: dict[str, Any] = {}

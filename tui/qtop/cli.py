@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import math
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,22 @@ from typing import Any, NoReturn
 
 from qtop import __version__
 from qtop.errors import EXIT_FINDING, EXIT_USAGE, QtopError
-from qtop.units import span_seconds
+from qtop.verbs.plan_options import add as add_plan
 from qtop.verbs.recording_options import add as add_recording_verbs
+from qtop.verbs.recording_options import add_include
 from qtop.verbs.terminal import drop_output, prepare, say
 
+_NAMED_ALIKE = frozenset(
+    {"bundle", "check", "demo", "diff", "dump", "guide", "plan", "probe", "record", "report", "serve"}
+)
+"""Verbs whose module and function have their name."""
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 EPILOG = """\
 exit codes:
   0  fine
-  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed
+  1  a finding of severity warning or above fires (doctor), a change was put back or refused, a probe failed, a plan
+     does not fit
   2  usage or input error
   3  could not reach what was asked for (no such server, process or file of a server)
   130, 143, 129  ended by Ctrl-C, SIGTERM, SIGHUP; 141  the reader of the output went away
@@ -86,27 +92,6 @@ def _interval(text: str) -> float:
 
 def _seconds(text: str) -> float:
     return _between(text, 1e-6, 86_400.0 * 7, "a positive number of seconds")
-
-
-def _span(text: str) -> float:
-    """Seconds out of 90, 90s, 15m, 2h or 1d."""
-    seconds = span_seconds(text.strip())
-    if seconds is None or not 60.0 <= seconds <= 86_400.0 * 366:
-        raise argparse.ArgumentTypeError(f"must be a minute or more, as 90s, 15m, 2h or 1d, not {text}")
-    return seconds
-
-
-def _bytes(text: str) -> int:
-    """Bytes out of 200MB, 1.5GiB or a plain number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(i?)b?", text.strip().lower())
-    size = float(found[1]) * (1024 if found[3] else 1000) ** " kmg".index(found[2] or " ") if found else 0.0
-    if not 1e5 <= size <= 1e15:
-        raise argparse.ArgumentTypeError(f"must be 100 kB or more, as 200MB or 1GiB, not {text}")
-    return int(size)
-
-
-def _speed(text: str) -> float:
-    return _between(text, 0.01, 1000.0, "0.01 to 1000")
 
 
 def _rate(text: str) -> float:
@@ -176,6 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
         parents=[common],
     )
     parser.add_argument("--version", action="version", version=f"qtop {__version__}")
+    add_include(parser)
     verbs: argparse._SubParsersAction[_Parser] = parser.add_subparsers(
         dest="verb", metavar="VERB", title="verbs", parser_class=_Parser
     )
@@ -190,23 +176,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=_seconds, default=12.0, metavar="N", help="how long to watch (default 12)")
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one.add_argument("--from", dest="source", metavar="FILE", help="diagnose a whole recording instead")
-    one = verb("record", "record without a terminal")
-    one.add_argument("-o", "--output", required=True, metavar="FILE", help="the recording to write (.qtop)")
-    one.add_argument("--seconds", type=_seconds, metavar="N", help="stop after so long (default: until Ctrl-C)")
-    one.add_argument("--every", type=_seconds, metavar="S", help="a sample every S seconds (default: each)")
-    one.add_argument(
-        "--ring", type=_span, metavar="2h", help="keep about the last 2h; an older FILE becomes NAME.before.qtop"
-    )
-    one.add_argument("--max-size", type=_bytes, metavar="200MB", help="stop there; with --ring let the oldest go")
-    one.add_argument("--force", action="store_true", help="overwrite FILE")
-    one = verb("replay", "the dashboard on a recording")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="times real time (default 1)")
-    one = verb("bundle", "a recording with its diagnosis in one file, for a bug report")
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("-o", "--output", metavar="OUT", help="the file to write (default FILE.tar.gz)")
-    one.add_argument("--force", action="store_true", help="overwrite OUT")
-    add_recording_verbs(verb, _seconds)
+    add_recording_verbs(verb, _seconds, _between)
+    add_plan(verb)
     one = verb("probe", "stream test prompts and time them")
     _test_options(one, requests="how many (1; with --seconds as many as fit)", tokens="tokens to generate at most (64)")
     one.add_argument("--exact", action="store_true", help="exactly so many tokens, where the server knows ignore_eos")
@@ -341,55 +312,18 @@ def _dispatch(args: argparse.Namespace) -> int:
         from qtop.verbs import look
 
         return {"snapshot": look.snapshot, "doctor": look.doctor, "rules": look.rules}[verb](args, settings)
-    if verb == "guide":
-        from qtop.verbs.guide import guide
-
-        return guide(args, settings)
-    if verb == "record":
-        from qtop.verbs.record import record
-
-        return record(args, settings)
-    if verb == "bundle":
-        from qtop.verbs.bundle import bundle
-
-        return bundle(args, settings)
-    if verb == "dump":
-        from qtop.verbs.dump import dump
-
-        return dump(args, settings)
-    if verb == "diff":
-        from qtop.verbs.diff import diff
-
-        return diff(args, settings)
-    if verb == "report":
-        from qtop.verbs.report import report
-
-        return report(args, settings)
-    if verb == "probe":
-        from qtop.verbs.probe import probe
-
-        return probe(args, settings)
-    if verb == "check":
-        from qtop.verbs.check import check
-
-        return check(args, settings)
+    if verb in _NAMED_ALIKE:
+        code: int = getattr(importlib.import_module(f"qtop.verbs.{verb}"), verb)(args, settings)
+        return code
     if verb in ("actions", "apply", "undo", "journal"):
         from qtop.verbs import change
 
         table = {"actions": change.actions, "apply": change.apply, "undo": change.undo, "journal": change.journal}
         return table[verb](args, settings)
-    if verb == "serve":
-        from qtop.verbs.serve import serve
-
-        return serve(args, settings)
     if verb == "tune":
         from qtop.verbs.tune import tune_verb
 
         return tune_verb(args, settings)
-    if verb == "demo":
-        from qtop.verbs.demo import demo
-
-        return demo(args, settings)
     from qtop.verbs.dashboard import dashboard, replay
 
     return replay(args, settings) if verb == "replay" else dashboard(args, settings)

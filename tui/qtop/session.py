@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from qtop.clock import mono, wall
 from qtop.diagnose.engine import Diagnosis
 from qtop.diagnose.rule import Observed
@@ -35,9 +33,11 @@ if TYPE_CHECKING:
     from qtop.timeline.scan import Timeline
     from qtop.watch import ServerWindow, Watch
 
-__all__ = ["Origin", "Session", "Snapshot", "require_latest"]
+__all__ = ["WITH_PROMPTS", "Origin", "Session", "Snapshot", "require_latest"]
 
 Origin = Literal["real", "stub", "synthetic"]
+WITH_PROMPTS = "with what test prompts ask and what is answered"
+"""Said wherever a recording is begun that keeps them."""
 
 
 class Session:
@@ -272,6 +272,7 @@ class Session:
         the server does meanwhile is watched: ``probe_window`` tells."""
         from qtop.probe.runner import ProbeRun
         from qtop.probe.tally import Tally
+        from qtop.probe_notes import ProbeNotes
         from qtop.watch import Watch
 
         if self._probe is not None and self._probe.running:
@@ -279,21 +280,16 @@ class Session:
         tally = self._tally = self._tally or Tally()
         probe = self._probe = ProbeRun()
         watch = self._watch = Watch(self._engine)
-        sent: dict[int, float] = {}
+        notes = ProbeNotes(request, self.note, lambda: self._writer is not None and self._writer.prompts)
 
         def heard(event: ProbeEvent) -> None:
             if event.kind == "started" and not event.warmup:
                 watch.begin(event.t)
-                sent[event.i] = wall()
             elif event.kind == "end":
                 watch.end(event.t)
-                if sent:  # those that ended are in the recording with their results
-                    told = f"{len(sent)} of the test prompts cut short"
-                    self.note("probe-cut", {"started": min(sent.values()), "told": told})
             elif event.kind == "done" and event.result is not None:
-                sent.pop(event.i, None)
                 tally.take(request, event.result, self.context())
-                self.note("probe", msgspec.to_builtins(event.result))
+            notes.take(event)
             on_event(event)
 
         probe.start(request, heard)
@@ -338,10 +334,17 @@ class Session:
     # Recording
 
     def start_recording(
-        self, path: Path, overwrite: bool = False, note: str = "", origin: Origin = "real", every_s: float = 0.0
+        self,
+        path: Path,
+        overwrite: bool = False,
+        note: str = "",
+        origin: Origin = "real",
+        every_s: float = 0.0,
+        prompts: bool = False,
     ) -> None:
         """Record from now on; QtopError when the file cannot be made. ``origin``: "real", or "stub" where a fake
-        stands for a part of what is read. ``every_s``: a sample every so many seconds, 0: each."""
+        stands for a part of what is read. ``every_s``: a sample every so many seconds, 0: each. ``prompts``: keep what
+        test prompts ask and what comes back."""
         from qtop.record.writer import Header, RecordingWriter
 
         if self._writer is not None:
@@ -350,7 +353,7 @@ class Session:
             raise Refused("this is a recording already")
         self._record_error = ""
         self._record_every, self._record_next = every_s, 0.0
-        header = Header.here(interval=max(self.source.interval, every_s), source=origin, note=note)
+        header = Header.here(interval=max(self.source.interval, every_s), source=origin, note=note, prompts=prompts)
         self._writer = RecordingWriter(path, header, overwrite=overwrite)
 
     def stop_recording(self) -> RecordingWriter | None:

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 NONE = "–"
-_GIB = 1 << 30
+GIB = float(1 << 30)
+"""Bytes of a GiB."""
 _MOST = 1e30
 """What is beyond it, infinite or NaN is no figure."""
 _MIB = 1 << 20
@@ -51,15 +52,15 @@ def milliseconds(value: Any) -> str:
 
 def gib(size: Any) -> str:
     """Bytes as GiB with one decimal, no unit."""
-    return f"{size / _GIB:.1f}" if is_number(size) else NONE
+    return f"{size / GIB:.1f}" if is_number(size) else NONE
 
 
 def size(value: Any) -> str:
     """Bytes with a binary unit."""
     if not is_number(value):
         return NONE
-    if value >= _GIB:
-        return f"{value / _GIB:.1f} GiB"
+    if value >= GIB:
+        return f"{value / GIB:.1f} GiB"
     return f"{value / _MIB:.0f} MiB" if value >= _MIB else f"{value / 1024:.0f} KiB"
 
 
@@ -70,6 +71,11 @@ def rate_bytes(value: Any) -> str:
     if value >= 1e6:
         return f"{value / 1e6:.1f} MB/s"
     return f"{value / 1e3:.1f} kB/s" if value >= 1000 else f"{value:.0f} B/s"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 sample", "12 samples"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

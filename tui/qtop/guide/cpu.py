@@ -7,9 +7,9 @@ import math
 from qtop.guide.claim import Checked, Claim, Known, elsewhere, holds, untold, wrong
 from qtop.guide.seen import PATIENT, Seen, State, Stop
 from qtop.model.cpu import QuotaView
-from qtop.plan.budget import GIB, LONGEST, prefill_s
+from qtop.plan.budget import LONGEST, prefill_s
 from qtop.sample import Absent
-from qtop.units import milliseconds, number, percent, size
+from qtop.units import GIB, milliseconds, number, percent, size
 
 TASKS, CORES, MEMORY, NUMA = (
     "3 What the CPU has to do",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from qtop.guide.claim import Checked, Claim, Known, holds, untold, wrong
 from qtop.guide.seen import Seen, Stop
-from qtop.plan.budget import BF16, GIB, KV_TOKEN, LONGEST, pool
+from qtop.plan.budget import BF16, KV_TOKEN, LONGEST, pool
 from qtop.plan.memory import full_length_requests
 from qtop.sample import Absent
-from qtop.units import NONE, number, percent, size
+from qtop.units import GIB, NONE, number, percent, size
 
 SECTION = "2.3 Flags of the launch command"
 OLD_MODULE = "vllm.entrypoints.api_server"

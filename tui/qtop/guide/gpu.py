@@ -6,9 +6,9 @@ from qtop.guide.claim import Checked, Claim, Known, elsewhere, holds, untold, wr
 from qtop.guide.seen import PATIENT, Seen, State, Stop
 from qtop.model.gpu_link import LANE, Link
 from qtop.model.roofline import bandwidth_of
-from qtop.plan.budget import GIB, KV_TOKEN
+from qtop.plan.budget import KV_TOKEN
 from qtop.sample import Absent, Reading
-from qtop.units import number, percent, rate_bytes, size
+from qtop.units import GIB, number, percent, rate_bytes, size
 
 SECTION = "2.1 What the GPU can do"
 TOKEN_BYTES = 4

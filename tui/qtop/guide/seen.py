@@ -11,10 +11,13 @@ from qtop.diagnose.rule import State as RuleState
 from qtop.model.cpu import SchedView
 from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame, GpuView, HostView
+from qtop.model.gpus import named
+from qtop.model.presets import preset
 from qtop.model.roofline import Shape, bandwidth_of, gpus_of_server, shape_of
 from qtop.model.vllm_defaults import Version, version_of
-from qtop.plan.budget import FLOPS, GIB, GUIDES_CARD, RESERVE_GIB, Card
+from qtop.plan.budget import GUIDES_CARD, RESERVE_GIB, Card
 from qtop.sample import Absent, Reading, ServerInfo, Setting, Why
+from qtop.units import GIB
 
 T = TypeVar("T")
 PATIENT = 0.05
@@ -177,7 +180,14 @@ class Seen:
         shape = shape_of(server.model)
         if shape is None or not self.value("kv_cache_dtype").lower().startswith("fp8"):
             return shape
-        return Shape(shape.weights, shape.kv_token / 2)
+        return Shape(shape.weights, shape.kv_token / 2, shape.held)
+
+    @property
+    def is_guides_model(self) -> bool:
+        """Whether the server's model is a Qwen3-4B."""
+        server = self.frame.server
+        found = None if isinstance(server, Absent) or isinstance(server.model, Absent) else preset(server.model)
+        return found is not None and found.name.startswith("Qwen3-4B")
 
     @property
     def is_quantised(self) -> bool:
@@ -200,7 +210,8 @@ class Seen:
             total += gpu.mem_total - (0 if isinstance(gpu.vram, Absent) else gpu.vram.reserved)
             bandwidth += bandwidth_of(gpu) or 0.0
         name = gpus[0].name if isinstance(gpus[0].name, str) else "this GPU"
-        speed = next((speed for part, speed in FLOPS.items() if part in name), None)
+        known = named(name)
+        speed = known.bf16 if known is not None else None
         many = f"{len(gpus)} × {name}" if len(gpus) > 1 else name
         return Card(many, total, bandwidth or None, speed and speed * len(gpus), len(gpus))
 
@@ -225,7 +236,7 @@ class Seen:
             and self.number("num_gpu_blocks_override") is None
             and (isinstance(self.frame.engine, Absent) or len(self.frame.engine.engines) <= 1)
         ):
-            rest = self.card.total * utilization - shape.weights - tokens * shape.kv_token
+            rest = self.card.total * utilization - shape.resident - tokens * shape.kv_token
             if LIKELY_RESERVE[0] * self.card.count <= rest <= LIKELY_RESERVE[1] * self.card.count:
                 return rest, rest, True
         return low, high, False

@@ -155,7 +155,7 @@ def _g31b(seen: Seen) -> Checked:
     latency = seen.frame.latency
     if isinstance(latency, Absent) or isinstance(latency.ttft, Absent) or isinstance(latency.itl, Absent):
         measured = "no latencies" if floor is None else seen.on_card(f"{TOKENS} tokens take ≥ {floor / 1000:.2f} s")
-        if floor is not None and floor > E2E_MS and card.real and seen.shape is not None:
+        if floor is not None and floor > E2E_MS and card.real and seen.is_guides_model:
             return wrong(measured, "impossible in bf16 on this GPU", tuple(worked))
         return untold(measured, "no request finished while qtop looked", tuple(worked))
     ttft, itl = latency.ttft.mean_ms, latency.itl.mean_ms
@@ -165,7 +165,7 @@ def _g31b(seen: Seen) -> Checked:
     running = seen.engine.running
     measured = f"TTFT {milliseconds(ttft)}, {TOKENS} tokens {whole / 1000:.1f} s"
     note = f"means of {latency.seconds:.0f} s; {TOKENS} tokens by TTFT and the gap of {milliseconds(itl)}"
-    if floor is not None and floor > E2E_MS and card.real and seen.shape is not None:
+    if floor is not None and floor > E2E_MS and card.real and seen.is_guides_model:
         return wrong(measured, f"impossible in bf16 on this GPU; {note}", tuple(worked))
     if isinstance(running, Absent) or running > 1:
         many = "several" if isinstance(running, Absent) else number(running)

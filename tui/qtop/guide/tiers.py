@@ -11,7 +11,6 @@ from qtop.plan.budget import (
     FORMS,
     FP8,
     FP8_FP8,
-    GIB,
     INT4_FP8,
     LONGEST,
     Card,
@@ -22,7 +21,7 @@ from qtop.plan.budget import (
     pool,
     prefill_s,
 )
-from qtop.units import number
+from qtop.units import GIB, number
 
 SECTION = "2.2 Three ways to spend the VRAM"
 LIGHT_TOKENS, LIGHT_STREAMS = 32_768, 4
@@ -39,7 +38,7 @@ MOST = 0.92
 def _for(seen: Seen, card: Card) -> str:
     """What the arithmetic is of."""
     low, high, own = seen.reserve
-    shape = "Qwen3-4B" if seen.shape is not None else "Qwen3-4B (not the model here)"
+    shape = "Qwen3-4B" if seen.is_guides_model else "Qwen3-4B (not the model here)"
     told = "as this server has it" if own else "assumed"
     return (
         f"{shape} on {card.name}, {card.total / GIB:.1f} GiB; context, activations and graphs "

@@ -1,8 +1,8 @@
 """The decode bound: what memory bandwidth allows, for models whose shape is known.
 
 A step reads the weights once and the KV cache of every running sequence: step ≥ (W + tokens held · kv) / bandwidth, and
-each running sequence gets one token of it (source: the published configurations; 36 layers, 8 KV heads
-of 128 and 2 bytes make 147 456 B a token for Qwen3-4B, 4 022 468 096 parameters its weights).
+each running sequence gets one token of it. The shapes are those of ``model.presets``: 36 layers, 8 KV heads of 128 and
+2 bytes make 147 456 B a token for Qwen3-4B, 4 022 468 096 parameters its weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import re
 
 import msgspec
 
+from qtop.model.decoder import Decoder
 from qtop.model.frame import EngineView, Frame, GpuView
+from qtop.model.gpus import named
+from qtop.model.presets import PRESETS, preset, preset_decoder
 from qtop.sample import Absent, Reading, Why
 
 
@@ -19,20 +22,29 @@ class Shape(msgspec.Struct, frozen=True):
     """Bytes of weights read a step and bytes of KV cache a token, in bf16."""
 
     weights: float
+    """What a step of one token reads: of a mixture of experts those that are chosen, and no embedding but its row."""
     kv_token: float
+    held: float = 0.0
+    """Bytes of weights in memory; 0: the same."""
+
+    @property
+    def resident(self) -> float:
+        """Bytes of weights in memory."""
+        return self.held or self.weights
 
 
-SHAPES = {"qwen3-4b": Shape(weights=2 * 4_022_468_096, kv_token=147_456)}
-"""By a part of the model's name, lower case."""
+def shape(one: Decoder) -> Shape:
+    """The shape for the bound, in bf16."""
+    return Shape(2.0 * one.read(1), one.kv_token(2), 2.0 * one.parameters)
 
-BANDWIDTH = {
-    "H100 PCIe": 2.0e12,
-    "H100": 3.35e12,
-    "H200": 4.8e12,
-    "RTX 4090": 1.008e12,
-}
-"""Peak bytes a second by a part of the GPU's name, the more special first (source: vendor data sheets). Used only where
-the driver does not tell clock and bus width, and for recordings from before they were read."""
+
+def _plain(name: str) -> bool:
+    one = preset_decoder(name)
+    return one.quantisation is None and not one.windows
+
+
+SHAPES = {one.name.lower(): shape(preset_decoder(one.name)) for one in PRESETS if _plain(one.name)}
+"""By a part of the model's name, lower case. Without those whose cache a token or whose weights are not one figure."""
 
 UNKNOWN = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
 SLACK = 1.2
@@ -42,7 +54,7 @@ QUANTISED = Absent(Why.UNSUPPORTED, "the weights are quantised: how many bytes a
 _QUANTISED_NAME = re.compile(r"fp8|fp4|awq|gptq|int[48]|w[48]a|bnb|gguf|q[2-8]_|[48]bit", re.IGNORECASE)
 """In a model's name: its checkpoint holds quantised weights, whatever the command line says."""
 FASTER = Absent(Why.UNSUPPORTED, "faster than bf16 weights allow: they are quantised, or drafts are accepted")
-_PLAIN = frozenset({"", "none", "auto", "off"})
+_UNQUANTISED = frozenset({"", "none", "auto", "off"})
 
 
 class Roofline(msgspec.Struct, frozen=True):
@@ -57,22 +69,24 @@ class Roofline(msgspec.Struct, frozen=True):
 
 def shape_of(model: str) -> Shape | None:
     """The shape of a model by its name, None if it is not known."""
-    lowered = model.lower()
-    return next((shape for part, shape in SHAPES.items() if part in lowered), None)
+    found = preset(model)
+    return SHAPES.get(found.name.lower()) if found is not None else None
 
 
 def bandwidth_of(gpu: GpuView) -> float | None:
-    """Peak memory bandwidth of a GPU, bytes a second: by its clock and bus width, else by its name."""
+    """Peak memory bandwidth of a GPU, bytes a second: by its clock and bus width, else by its name (recordings from
+    before they were read)."""
     if not isinstance(gpu.bandwidth, Absent):
         return gpu.bandwidth
     name = gpu.name if isinstance(gpu.name, str) else ""
-    return next((peak for part, peak in BANDWIDTH.items() if part in name), None)
+    known = named(name)
+    return known.bandwidth if known is not None else None
 
 
-def bound(shape: Shape, bandwidth: float, batch: float, context_tokens: float, copies: int = 1) -> float:
+def bound(one: Shape, bandwidth: float, batch: float, context_tokens: float, copies: int = 1) -> float:
     """Upper bound in tokens a second for ``batch`` sequences that hold ``context_tokens`` tokens together, over all
     ``copies`` of the weights (data-parallel engines each read their own)."""
-    return batch * bandwidth / (copies * shape.weights + context_tokens * shape.kv_token)
+    return batch * bandwidth / (copies * one.weights + context_tokens * one.kv_token)
 
 
 def present(frame: Frame) -> Roofline:
@@ -80,7 +94,7 @@ def present(frame: Frame) -> Roofline:
     found = _known(frame)
     if isinstance(found, Absent):
         return Roofline(found, found)
-    shape, peak, engine, copies = found
+    own, peak, engine, copies = found
     if isinstance(engine.running, Absent):
         return Roofline(engine.running, engine.running)
     if engine.running <= 0:
@@ -88,13 +102,13 @@ def present(frame: Frame) -> Roofline:
     use, pool = engine.kv_use, engine.kv_capacity_tokens
     # The pool is that of all engines, its use the fullest one's: together they are an upper bound.
     held = 0.0 if isinstance(use, Absent) or isinstance(pool, Absent) else use * pool
-    tok_s = bound(shape, peak, engine.running, held, copies)
+    tok_s = bound(own, peak, engine.running, held, copies)
     if not isinstance(engine.gen_tok_s, Absent) and engine.gen_tok_s > tok_s * SLACK:
         return Roofline(FASTER, FASTER)
     if isinstance(engine.steps_s, Absent):
         return Roofline(tok_s, engine.steps_s)
     # Steps are counted over all engines, and each engine's step reads its own weights and its own part of the cache.
-    read = engine.steps_s * (shape.weights + held / copies * shape.kv_token)
+    read = engine.steps_s * (own.weights + held / copies * own.kv_token)
     return Roofline(tok_s, min(1.0, read / peak))
 
 
@@ -114,10 +128,10 @@ def hardware(frame: Frame) -> Hardware | Absent:
     found = _known(frame)
     if isinstance(found, Absent):
         return found
-    shape, peak, _, copies = found
-    gpus = gpus_of_server(frame.gpus) if not isinstance(frame.gpus, Absent) else ()
-    name = gpus[0].name if gpus and isinstance(gpus[0].name, str) else "GPU"
-    return Hardware(shape, peak, copies, name)
+    own, peak, _, copies = found
+    cards = gpus_of_server(frame.gpus) if not isinstance(frame.gpus, Absent) else ()
+    name = cards[0].name if cards and isinstance(cards[0].name, str) else "GPU"
+    return Hardware(own, peak, copies, name)
 
 
 def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
@@ -125,20 +139,20 @@ def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
     server, engine = frame.server, frame.engine
     if isinstance(server, Absent) or isinstance(server.model, Absent) or isinstance(engine, Absent):
         return UNKNOWN
-    shape = shape_of(server.model)
-    if shape is None or isinstance(frame.gpus, Absent) or not frame.gpus:
+    own = shape_of(server.model)
+    if own is None or isinstance(frame.gpus, Absent) or not frame.gpus:
         return UNKNOWN
     if not isinstance(frame.settings, Absent):
         quantised = frame.settings.get("quantization")
-        if quantised is not None and quantised.value.lower() not in _PLAIN:
+        if quantised is not None and quantised.value.lower() not in _UNQUANTISED:
             return QUANTISED
     if _QUANTISED_NAME.search(server.model):
         return QUANTISED
-    shape = Shape(shape.weights, _kv_token(frame, shape))
+    own = Shape(own.weights, _kv_token(frame, own), own.held)
     peaks = [bandwidth_of(gpu) for gpu in gpus_of_server(frame.gpus)]
     if not peaks or any(peak is None for peak in peaks):
         return UNKNOWN
-    return shape, sum(peak for peak in peaks if peak is not None), engine, max(1, len(engine.engines))
+    return own, sum(peak for peak in peaks if peak is not None), engine, max(1, len(engine.engines))
 
 
 def kv_pool_bytes(frame: Frame) -> Reading[float]:
@@ -146,14 +160,14 @@ def kv_pool_bytes(frame: Frame) -> Reading[float]:
     server = frame.server
     if isinstance(frame.kv_tokens, Absent):
         return frame.kv_tokens
-    shape = None if isinstance(server, Absent) or isinstance(server.model, Absent) else shape_of(server.model)
-    return UNKNOWN if shape is None else frame.kv_tokens * _kv_token(frame, shape)
+    own = None if isinstance(server, Absent) or isinstance(server.model, Absent) else shape_of(server.model)
+    return UNKNOWN if own is None else frame.kv_tokens * _kv_token(frame, own)
 
 
-def _kv_token(frame: Frame, shape: Shape) -> float:
+def _kv_token(frame: Frame, one: Shape) -> float:
     """Bytes of KV cache a token, half of the bf16 figure for an fp8 cache."""
     cache = None if isinstance(frame.settings, Absent) else frame.settings.get("kv_cache_dtype")
-    return shape.kv_token / 2 if cache is not None and cache.value.lower().startswith("fp8") else shape.kv_token
+    return one.kv_token / 2 if cache is not None and cache.value.lower().startswith("fp8") else one.kv_token
 
 
 def gpus_of_server(gpus: tuple[GpuView, ...]) -> tuple[GpuView, ...]:

@@ -1,23 +1,26 @@
 """What fits into a GPU's memory beside Qwen3-4B's weights, and how fast it can be at best. Pure arithmetic.
 
-Source: the model's published configuration (36 layers, 8 KV heads of 128, hidden 2 560, vocabulary 151 936, embeddings
-tied, 262 144 positions) and vLLM's own sum, v1/worker/gpu_worker.py: KV cache = memory × utilization − weights − the
-rest (CUDA context, activations, graphs). Measured on an H100: 58.64 GiB held 426 960 tokens, 147 471 B each.
+Source: the model's published configuration (``model.presets``) and vLLM's own sum, v1/worker/gpu_worker.py: KV cache =
+memory × utilization − weights − the rest (CUDA context, activations, graphs). Measured on an H100: 58.64 GiB held
+426 960 tokens, 147 471 B each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-GIB = float(1 << 30)
-PARAMETERS = 4_022_468_096
-EMBEDDED = 151_936 * 2_560
-"""Parameters of the embedding, which is the output layer too; it stays in bf16 when the rest is quantised."""
-LAYERS, WIDE = 36, 4_096
+from qtop.model.gpus import exactly
+from qtop.model.model_config import BITS
+from qtop.model.presets import preset_decoder
+
+_MODEL = preset_decoder("Qwen3-4B-Instruct-2507")
+PARAMETERS, EMBEDDED = _MODEL.parameters, _MODEL.unquantised
+"""EMBEDDED: those of the embedding, which is the output layer too; it stays in bf16 when the rest is quantised."""
+LAYERS, WIDE = _MODEL.layers, _MODEL.heads * _MODEL.head_dim
 """Layers, and query heads × their size."""
-KV_TOKEN = 147_456.0
+KV_TOKEN = _MODEL.kv_token(2)
 """Bytes of KV cache a token in bf16 or fp16; half of it in fp8."""
-LONGEST = 262_144
+LONGEST = _MODEL.positions
 """Tokens that the model was made for."""
 RESERVE_GIB = (1.0, 2.0)
 """CUDA context, activations and graphs of one GPU: assumed (1.0 was measured on an H100)."""
@@ -39,11 +42,9 @@ class Card:
     """False: not here, but the guide's own."""
 
 
-GUIDES_CARD = Card("RTX 4090 D", 23.64 * GIB, 1.008e12, 147e12, real=False)
+_GUIDES = exactly("RTX 4090 D")
+GUIDES_CARD = Card(_GUIDES.name, _GUIDES.memory, _GUIDES.bandwidth, _GUIDES.bf16, real=False)
 """The guide's: 24 GB, of which CUDA sees 23.64 GiB."""
-
-FLOPS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "RTX 4090 D": 147e12, "RTX 4090": 165e12}
-"""Dense bf16 operations a second by a part of the GPU's name, the more special first (source: data sheets)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ FP8_FP8 = Form("fp8 weights, fp8 cache", "fp8/fp8", 8, KV_TOKEN / 2, "--quantiza
 INT4_FP8 = Form(
     "4-bit weights, fp8 cache",
     "4-bit/fp8",
-    4.25,
+    BITS["int4"],
     KV_TOKEN / 2,
     "--kv-cache-dtype fp8",
     "an AWQ or GPTQ checkpoint of the model",

@@ -47,6 +47,17 @@ def create_private(path: Path, overwrite: bool = False) -> int:
     return fd
 
 
+def write_new(path: Path, content: bytes, overwrite: bool = False) -> None:
+    """A new file with this in it, for its owner only; QtopError where that cannot be had, and then no file is left."""
+    fd = create_private(path, overwrite)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise QtopError(f"cannot write {path}: {os.strerror(error.errno or 0)}") from None
+
+
 def write_at(fd: int, data: bytes, offset: int) -> None:
     """Write every byte at this offset or raise OSError; a full disk may take a part first."""
     view = memoryview(data)

@@ -1,19 +1,19 @@
-"""What must not be in a recording: keys, passwords, prompts and answers, the name of the host.
+"""What must not be in a recording: keys, passwords, prompts and answers, names of the host and its users, addresses.
 
-Pure but for the two functions that ask for the host's name.
+Pure but for the functions that ask for the names of this host.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from qtop.record.names import Names, local_users
+from qtop.record.reasons import with_reasons
 from qtop.sample import (
     Absent,
     CgroupSample,
@@ -48,8 +48,6 @@ from qtop.sample.secrets import (
 )
 from qtop.sample.settings import SET
 
-HOST = "HOST"
-USER = "USER"
 TEXT_KEYS = frozenset({"prompt", "text", "answer", "messages", "content"})
 """Keys of ``Event.data``, at any depth, that may hold what a user wrote or a model answered."""
 
@@ -61,40 +59,36 @@ _NAMES_MODEL = re.compile(r"model|lora")
 
 _ENV = re.compile(rf"(?<![A-Z0-9_])([A-Z_][A-Z0-9_]*)=({VALUE})")
 _ENV_ARGUMENT = re.compile(r"([A-Za-z_]\w*)=")
-_USER = re.compile(
-    r"(?<![\w.~-])(?<!:/)((?:/(?:mnt|data|export|nfs|net|var|usr|private))?/(?:home|Users)/)(?:[^/\s\"'\\:,;]+)"
-)
-_NEVER_NAMES = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "host"})
-
 _T = TypeVar("_T")
 _Task = TypeVar("_Task", ThreadSample, TaskSample)
 
 
 class Redactor:
-    """Redacts samples and events for a host known by ``names``; with ``keep_text`` prompts and answers stay."""
+    """Redacts samples and events for a host known by ``names`` and its ``users``; with ``keep_text`` the prompts and
+    answers of events stay, and nothing else more."""
 
-    def __init__(self, names: Iterable[str] = (), keep_text: bool = False) -> None:
+    def __init__(self, names: Iterable[str] = (), keep_text: bool = False, users: Iterable[str] = ()) -> None:
         self._keep_text = keep_text
-        self._host = _host_pattern(names)
+        self._names = Names(names, users)
         self._server: tuple[ServerInfo, ServerInfo] | None = None
         self._keys: dict[str, str] = {}
         self._comms: dict[str, str] = {}
+        self._details: dict[str, str] = {}
 
     def sample(self, sample: Sample) -> Sample:
         """The sample with its server's address and arguments, reasons of absence and cgroup paths redacted."""
         server = sample.server
-        return msgspec.structs.replace(
+        procs, host, gpu, launch = sample.procs, sample.host, sample.gpu, sample.launch
+        known = msgspec.structs.replace(
             sample,
-            server=self._reason(server) if isinstance(server, Absent) else self._server_info(server),
+            server=server if isinstance(server, Absent) else self._server_info(server),
             engine=self._engine(sample.engine),
-            procs=self._procs(sample.procs) if isinstance(sample.procs, ServerProcs) else self._reason(sample.procs),
-            host=self._tasks(sample.host) if isinstance(sample.host, HostSample) else self._reason(sample.host),
-            gpu=self._gpus(sample.gpu) if isinstance(sample.gpu, GpuSection) else self._reason(sample.gpu),
-            wakeup=self._reason(sample.wakeup),
-            own=self._reason(sample.own),
-            client=self._reason(sample.client),
-            launch=self._launch(sample.launch) if isinstance(sample.launch, Launch) else self._reason(sample.launch),
+            procs=self._procs(procs) if isinstance(procs, ServerProcs) else procs,
+            host=self._tasks(host) if isinstance(host, HostSample) else host,
+            gpu=self._gpus(gpu) if isinstance(gpu, GpuSection) else gpu,
+            launch=self._launch(launch) if isinstance(launch, Launch) else launch,
         )
+        return with_reasons(known, self._detail)
 
     def event(self, event: Event) -> Event:
         """The event with every string of its data redacted and, unless kept, the texts left out."""
@@ -120,7 +114,7 @@ class Redactor:
             environment = _ENV_ARGUMENT.match(argument)
             is_flag = flag.startswith("-") and not re.search(r"\s", flag)
             if is_flag and is_secret(flag):
-                out.append(self._hide_host(flag) + (f"={MASK}" if equals else ""))
+                out.append(self._names.hide(flag) + (f"={MASK}" if equals else ""))
                 hide = not equals
                 several = hide and bool(IS_STRONG.search(flag))
             elif is_flag and (flag in SHORT_TEXTS or is_text_name(flag)):
@@ -142,11 +136,11 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Free text without secrets, without userinfo and query of URLs, with the host's name replaced by HOST."""
-        return self._hide_names(mask_text(text))
+        return self._names.hide(mask_text(text))
 
     def value(self, value: str) -> str:
         """As ``text``, but what begins like JSON is read as such."""
-        return self._hide_names(masked(value))
+        return self._names.hide(masked(value))
 
     def url(self, url: str) -> str:
         """A whole URL: scheme, host, port and path; a host that is neither an address nor localhost becomes HOST."""
@@ -160,8 +154,7 @@ class Redactor:
         host, colon, port = address.rpartition(":")
         if not (colon and port.isdigit()):
             host, colon, port = address, "", ""
-        if not _is_address(host):
-            host = HOST
+        host = self._names.of_url(host)
         return f"{scheme}{separator}{user}{at}{host}{colon}{port}{self.text(rest[len(place) :])}"
 
     def setting(self, one: Setting) -> Setting:
@@ -171,21 +164,14 @@ class Redactor:
         return Setting(self.text(one.name), MASK if secret else self.value(one.value), one.source, self.text(one.note))
 
     def _settings(self, read: tuple[Setting, ...] | Absent) -> tuple[Setting, ...] | Absent:
-        return self._reason(read) if isinstance(read, Absent) else tuple(self.setting(one) for one in read)
+        return read if isinstance(read, Absent) else tuple(self.setting(one) for one in read)
 
-    def _hide_names(self, text: str) -> str:
-        return _hide_user(self._hide_host(text))
-
-    def _hide_host(self, text: str) -> str:
-        return self._host.sub(HOST, text) if self._host else text
-
-    def _reason(self, section: _T) -> _T:
-        if isinstance(section, Absent) and section.detail:
-            return msgspec.structs.replace(section, detail=self.text(section.detail))
-        return section
+    def _detail(self, detail: str) -> str:
+        """A reason, looked at once."""
+        return self._once(self._details, detail, self.text)
 
     def _string(self, reading: Reading[str]) -> Reading[str]:
-        return self._reason(reading) if isinstance(reading, Absent) else self.text(reading)
+        return reading if isinstance(reading, Absent) else self.text(reading)
 
     def _launch(self, launch: Launch) -> Launch:
         return msgspec.structs.replace(launch, info=self._server_info(launch.info))
@@ -195,17 +181,12 @@ class Redactor:
             return self._server[1]  # the same object tick after tick
         redacted = msgspec.structs.replace(
             server,
-            url=self._reason(server.url) if isinstance(server.url, Absent) else self.url(server.url),
+            url=server.url if isinstance(server.url, Absent) else self.url(server.url),
             version=self._string(server.version),
             model=self._string(server.model),
-            max_model_len=self._reason(server.max_model_len),
-            max_running=self._reason(server.max_running),
-            pid=self._reason(server.pid),
-            argv=self._reason(server.argv) if isinstance(server.argv, Absent) else self.argv(server.argv),
-            started=self._reason(server.started),
+            argv=server.argv if isinstance(server.argv, Absent) else self.argv(server.argv),
             bound=self._string(server.bound),
             settings=self._settings(server.settings),
-            settings_missing={name: self._reason(why) for name, why in server.settings_missing.items()},
         )
         self._server = (server, redacted)
         return redacted
@@ -214,7 +195,10 @@ class Redactor:
         """The series, keyed by what may be said. Names of models and adapters stay; another label may hold a host's
         name, or a secret that somebody put there (SGLang's custom labels)."""
         if isinstance(engine, Absent):
-            return self._reason(engine)
+            return engine
+        if isinstance(engine.models, tuple) and any(self.text(one.name) != one.name for one in engine.models):
+            models = tuple(msgspec.structs.replace(one, name=self.text(one.name)) for one in engine.models)
+            engine = msgspec.structs.replace(engine, models=models)
         hidden = self._keys
         if len(hidden) > MOST_KEYS:
             hidden.clear()
@@ -229,28 +213,31 @@ class Redactor:
     def _label(self, pair: re.Match[str]) -> str:
         if is_secret(pair[1]):
             return f'{pair[1]}="{MASK}"'
-        return _hide_user(pair[0]) if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
+        return self._names.hide(pair[0]) if _NAMES_MODEL.search(pair[1]) else self.text(pair[0])
 
     def _gpus(self, section: GpuSection) -> GpuSection:
-        """A process on a GPU may bear the host's name."""
-        pattern = self._host
-        if pattern is None or not any(pattern.search(comm) for gpu in section.gpus for comm in _names(gpu)):
+        """A process on a GPU may bear the host's name, or a user's."""
+        if all(self._comm(comm) == comm for gpu in section.gpus for comm in _comms(gpu)):
             return section
         return msgspec.structs.replace(section, gpus=tuple(self._gpu(gpu) for gpu in section.gpus))
 
     def _gpu(self, gpu: GpuSample) -> GpuSample:
         if isinstance(gpu.processes, Absent):
             return gpu
-        renamed = (msgspec.structs.replace(one, comm=self._hide_host(one.comm)) for one in gpu.processes)
+        renamed = (msgspec.structs.replace(one, comm=self._comm(one.comm)) for one in gpu.processes)
         return msgspec.structs.replace(gpu, processes=tuple(renamed))
 
     def _comm(self, comm: str) -> str:
-        """The name of a thread or a process, looked at once: a tick has hundreds and they stay the same."""
-        hidden = self._comms.get(comm)
+        """The name of a thread or a process, or a path, looked at once: a tick has hundreds and they stay the same."""
+        return self._once(self._comms, comm, self._names.hide)
+
+    @staticmethod
+    def _once(known: dict[str, str], text: str, hide: Callable[[str], str]) -> str:
+        hidden = known.get(text)
         if hidden is None:
-            if len(self._comms) > MOST_KEYS:
-                self._comms.clear()
-            hidden = self._comms[comm] = self._hide_host(comm)
+            if len(known) > MOST_KEYS:
+                known.clear()
+            hidden = known[text] = hide(text)
         return hidden
 
     def _renamed(self, tasks: tuple[_Task, ...] | Absent) -> tuple[_Task, ...] | Absent:
@@ -264,20 +251,18 @@ class Redactor:
         return host if tasks is host.tasks else msgspec.structs.replace(host, tasks=tasks)
 
     def _procs(self, procs: ServerProcs) -> ServerProcs:
-        """A container's name in a cgroup path is often its host name; a process and its threads may bear it too."""
-        pattern = self._host
-        if pattern is None:
-            return procs
+        """A container's name in a cgroup path is often its host name, and a user may stand there; a process and its
+        threads may bear both."""
         threads = [self._renamed(one.threads) for one in procs.processes]
         if any(new is not one.threads for new, one in zip(threads, procs.processes, strict=True)):
             pairs = zip(threads, procs.processes, strict=True)
             with_threads = tuple(msgspec.structs.replace(one, threads=new) for new, one in pairs)
             procs = msgspec.structs.replace(procs, processes=with_threads)
-        if not any(pattern.search(key) for key in self._paths(procs)):
+        if all(self._comm(key) == key for key in self._paths(procs)):
             return procs
-        hide = self._hide_host
+        hide = self._comm
         cgroups = {
-            hide(key): self._reason(group)
+            hide(key): group
             if isinstance(group, Absent)
             else msgspec.structs.replace(group, path=hide(group.path), quotas=self._quotas(group))
             for key, group in procs.cgroups.items()
@@ -300,8 +285,8 @@ class Redactor:
 
     def _quotas(self, group: CgroupSample) -> object:
         if isinstance(group.quotas, Absent):
-            return self._reason(group.quotas)
-        return tuple(msgspec.structs.replace(level, path=self._hide_host(level.path)) for level in group.quotas)
+            return group.quotas
+        return tuple(msgspec.structs.replace(level, path=self._comm(level.path)) for level in group.quotas)
 
     def _value(self, value: object) -> object:
         if isinstance(value, str):
@@ -326,73 +311,44 @@ class Redactor:
         return MASK
 
 
-def _names(gpu: GpuSample) -> Iterable[str]:
+def _comms(gpu: GpuSample) -> Iterable[str]:
     return () if isinstance(gpu.processes, Absent) else (process.comm for process in gpu.processes)
+
+
+def holds_text(event: Event) -> bool:
+    """Whether it holds what somebody asked or what was answered."""
+    return _holds_text(event.data)
+
+
+def _holds_text(value: object) -> bool:
+    if isinstance(value, dict):
+        return any((str(key).lower() in TEXT_KEYS and bool(item)) or _holds_text(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(map(_holds_text, value))
+
+
+def here() -> Redactor:
+    """For what is shown or written beside a recording: knows this host by the name that needs no resolver."""
+    return Redactor([socket.gethostname()], users=local_users())
 
 
 def redact_sample_server(server: ServerInfo | Absent) -> ServerInfo | Absent:
     """The server as a recording or a report may show it: as ``Redactor.sample`` does for the name of this host."""
-    redacted = Redactor([socket.gethostname()]).sample(Sample(t=0.0, server=server))
-    return redacted.server
+    return here().sample(Sample(t=0.0, server=server)).server
 
 
 def redact_settings(
     settings: Iterable[Setting], missing: Mapping[str, Absent]
 ) -> tuple[tuple[Setting, ...], dict[str, Absent]]:
     """Settings, and why others are missing, as a report may show them: as ``Redactor.sample`` does for this host."""
-    redactor = Redactor([socket.gethostname()])
+    redactor = here()
     reasons = {name: Absent(why.why, redactor.text(why.detail)) for name, why in missing.items()}
     return tuple(redactor.setting(one) for one in settings), reasons
 
 
 def redact_text(text: str) -> str:
     """A line for a report: without secrets, the names of this host's users and its own."""
-    return Redactor([socket.gethostname()]).text(text)
-
-
-def local_names(timeout: float = 1.0) -> tuple[str, ...]:
-    """The names of this host; a resolver that takes longer than ``timeout`` seconds is not waited for."""
-    names = [socket.gethostname()]
-
-    def ask() -> None:
-        names.append(socket.getfqdn())
-
-    thread = threading.Thread(target=ask, name="qtop-fqdn", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return tuple(names)
-
-
-def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds every name, its short form, and a domain behind it. A name of up to four letters only as a whole word."""
-    found: set[str] = set()
-    for name in names:
-        lower = name.strip().rstrip(".").lower()
-        found |= {lower, lower.split(".")[0]} - _NEVER_NAMES
-    if not found:
-        return None
-    parts = [
-        re.escape(name) if len(name) > 4 else rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
-        for name in sorted(found, key=len, reverse=True)
-    ]
-    return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
-
-
-def _hide_user(text: str) -> str:
-    """A person's home folder is somebody's: /home/alice/m becomes /home/USER/m."""
-    return _USER.sub(rf"\1{USER}", text)
+    return here().text(text)
 
 
 def _spelled(flag: str) -> str:
     return flag.lstrip("-").partition(".")[0].replace("-", "_")
-
-
-def _is_address(host: str) -> bool:
-    """True for localhost and for addresses, which name nobody."""
-    if host.lower() in {"", "localhost"}:
-        return True
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -17,7 +16,8 @@ import msgspec
 from qtop.clock import wall
 from qtop.errors import QtopError
 from qtop.record.blockfile import BLOCK_RECORDS, BlockFile
-from qtop.record.redact import Redactor, local_names
+from qtop.record.names import local_names, local_users
+from qtop.record.redact import Redactor, here
 from qtop.sample.codec import Header, decode_event, encode_event, encode_sample
 from qtop.sample.types import Event, Sample
 
@@ -57,6 +57,7 @@ class RecordingWriter:
     """Records samples and events into a new file; QtopError at once if it cannot be created.
 
     A write that fails later stops the recording: ``error`` is then one line for the user, and the file stays readable.
+    Where the header says that prompts are kept, texts of prompts and answers are written; else never.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class RecordingWriter:
         header: Header,
         overwrite: bool = False,
         *,
-        keep_text: bool = False,
         redactor: Redactor | None = None,
     ) -> None:
         self.path = path
         self.error: str | None = None
-        self._keep_text = keep_text
+        self.prompts = header.prompts
+        """Whether texts of prompts and answers are kept."""
         self._redactor = redactor
-        quick = redactor or Redactor([socket.gethostname()])
+        quick = redactor or here()
         self._file = BlockFile(path, msgspec.structs.replace(header, note=quick.text(header.note)), overwrite)
         self._queue: deque[Sample | Event | _Drop] = deque()
         self._wake = threading.Condition()
@@ -134,7 +135,7 @@ class RecordingWriter:
             self._wake.notify()
 
     def _run(self) -> None:
-        redactor = self._redactor or Redactor(local_names(), self._keep_text)
+        redactor = self._redactor or Redactor(local_names(), self.prompts, local_users())
         since_look = 0
         try:
             while (item := self._next()) is not None:

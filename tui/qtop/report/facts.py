@@ -20,7 +20,8 @@ def span_text(report: Gathered) -> str:
     begin, end = utc(whole.begin), utc(whole.end)
     until = end[11:] if end[:10] == begin[:10] else end
     source = {"real": "", "unknown": ""}.get(report.header.source, f" · {report.header.source} numbers")
-    return f"{begin} – {until} UTC · {duration(whole.seconds)} · {whole.samples} samples{source}"
+    prompts = f" · {report.holds_prompts}" if report.holds_prompts else ""
+    return f"{begin} – {until} UTC · {duration(whole.seconds)} · {whole.samples} samples{source}{prompts}"
 
 
 def _read(reading: object) -> str:

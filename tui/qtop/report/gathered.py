@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,9 +20,10 @@ from qtop.model.settings import SettingsView
 from qtop.probe.timing import ProbeResult
 from qtop.record.ahead import ahead
 from qtop.record.reader import Recording
-from qtop.record.redact import Redactor, redact_sample_server
+from qtop.record.redact import Redactor, here, holds_text, redact_sample_server
 from qtop.sample import Absent, Event, Sample, ServerInfo
 from qtop.sample.codec import Header
+from qtop.units import plural
 
 GPUS = 4
 """GPUs drawn, a line each; more cannot be told apart."""
@@ -89,9 +89,20 @@ class Gathered:
     probes: tuple[ProbeResult, ...]
     events: tuple[Event, ...]
     """All but test prompts."""
+    texts: int
+    """Events of the recording that hold what somebody asked or what was answered."""
+    unredacted: bool
+    """The recording names what this qtop leaves out when it writes one."""
     gap_s: float
     skipped: int
     redactor: Redactor
+
+    @property
+    def holds_prompts(self) -> str:
+        """Said of a recording with texts in it, "" of others."""
+        if self.texts:
+            return f"holds prompts ({plural(self.texts, 'test prompt')} with what was asked and answered)"
+        return "made to hold prompts (--include prompts), holds none" if self.header.prompts else ""
 
     def text(self, text: object) -> str:
         """A text of the recording on one line, without secrets."""
@@ -106,7 +117,7 @@ def gather(path: Path) -> Gathered:
     whole = diagnose_all(ahead(_samples(recording, events)), seen.push)
     if whole is None:
         raise QtopError(f"{path} holds no samples")
-    redactor = Redactor([socket.gethostname()])
+    redactor = here()
     told = [redactor.event(event) for event in events]
     gap = GAP_TICKS * seen.interval()
     return Gathered(
@@ -120,6 +131,8 @@ def gather(path: Path) -> Gathered:
         settings=seen.settings,
         probes=tuple(_probes(told)),
         events=tuple(event for event in told if event.kind != "probe"),
+        texts=sum(map(holds_text, events)),
+        unredacted=_names_more(recording, redactor),
         gap_s=gap,
         skipped=recording.skipped,
         redactor=redactor,
@@ -132,6 +145,12 @@ def _samples(recording: Recording, events: list[Event]) -> Iterator[Sample]:
             events.append(record)
         else:
             yield record
+
+
+def _names_more(recording: Recording, redactor: Redactor) -> bool:
+    """Whether the last sample would be written with less in it now; all of a recording are written by one qtop."""
+    last = next(recording.seek(recording.end), None)
+    return last is not None and redactor.sample(last) != last
 
 
 class _Seen:

@@ -53,9 +53,18 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """CPUs of the host; 0 if not known."""
     truncated: bool = False
     """True when the file holds only part of what was observed, and that was known when it was made."""
+    prompts: bool = False
+    """True when the texts of test prompts and their answers were kept (``--include prompts``)."""
 
     @classmethod
-    def here(cls, interval: float, source: Source = "unknown", note: str = "", truncated: bool = False) -> Header:
+    def here(
+        cls,
+        interval: float,
+        source: Source = "unknown",
+        note: str = "",
+        truncated: bool = False,
+        prompts: bool = False,
+    ) -> Header:
         """A header for a recording that begins now on this host; ``interval`` in seconds."""
         return cls(
             created=wall(),
@@ -66,6 +75,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
             kernel=os.uname().release,
             cpus=os.cpu_count() or 0,
             truncated=truncated,
+            prompts=prompts,
         )
 
 

@@ -41,10 +41,13 @@ _STRONG = r"passw|passphrase|secret|api[-_]?key|access[-_]?key|private[-_]?key|a
 VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|(?P<quote>\\+["']).*?(?P=quote)|\S+)"""
 IS_STRONG = re.compile(_STRONG, re.IGNORECASE)
 IS_SECRET = re.compile(rf"(?:{_STRONG})|token$", re.IGNORECASE)
+_OPEN = rf"(?!{re.escape(MASK)})"
+"""What is masked already ends there: what stands behind it is looked at by itself."""
 # Every pattern begins with something rare, so that a long text is searched in linear time.
 _KEYED = re.compile(
-    rf"(?P<strong>(?:{_STRONG})[\w-]{{0,64}})(?P<close>\\*[\"'])?(?P<sep>\s*[:=]\s*|\s+)(?P<value>{VALUE})"
-    rf"|(?P<token>token)(?P<close2>\\*[\"'])?(?P<sep2>\s*[:=]\s*|\s+)(?P<value2>{VALUE.replace('quote', 'quote2')})",
+    rf"(?P<strong>(?:{_STRONG})[\w-]{{0,64}})(?P<close>\\*[\"'])?(?P<sep>\s*[:=]\s*|\s+){_OPEN}(?P<value>{VALUE})"
+    rf"|(?P<token>token)(?P<close2>\\*[\"'])?(?P<sep2>\s*[:=]\s*|\s+){_OPEN}"
+    rf"(?P<value2>{VALUE.replace('quote', 'quote2')})",
     re.IGNORECASE | re.DOTALL,
 )
 _QUOTED_KEY = re.compile(rf"(?P<head>[\"'](?P<key>[\w.-]{{1,64}})\\*[\"']\s*:\s*)(?P<value>{VALUE})", re.DOTALL)
@@ -57,7 +60,10 @@ _TEXT_FLAG = re.compile(
 _SHORT_FLAG = re.compile(rf"(?<![\w-])(?P<flag>-[pjr])(?P<sep>\s+|=)(?P<value>{VALUE})", re.DOTALL)
 _AUTHORIZATION = re.compile(r"\b(authorization)(\s*[:=]\s*)[^\n\"',]+", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer)\s+[^\s\"',]+", re.IGNORECASE)
-_SHAPES = re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-)[\w-]{12,}")
+_SHAPES = re.compile(
+    r"\b(?:(?:hf_|api_org_|sk-|[sr]k_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|nvapi-|gsk_|pypi-|AIza)[\w-]{12,}"
+    r"|A[KS]IA[0-9A-Z]{16}\b|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?)"
+)
 _URL = re.compile(r"(?<=[A-Za-z0-9+.-])://([^\s\"'<>]+)")
 _QUERY = re.compile(r"(?<=[^\s?])\?(?=[\w.~%-]{1,64}=)[^\s\"'<>]+")
 _NAME_BEFORE = re.compile(r"[\w-]*\Z")

@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from qtop.errors import QtopError
-from qtop.session import Session, Snapshot
+from qtop.session import WITH_PROMPTS, Session, Snapshot
 from qtop.source.attach import Choice
 from qtop.source.live import LiveSource
 from qtop.startup import settle
@@ -76,6 +76,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
         record_dir: Path = Path(),
         autoprobe: bool = False,
         start_demo: Callable[[Callable[[str], None]], str] | None = None,
+        keep_prompts: bool = False,
     ) -> None:
         super().__init__(css_path=load_css())  # type: ignore[arg-type]
         self.animation_level = "none"
@@ -84,7 +85,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
         self.changes = Changes(self)
         self.playback = Playback(session)
         self.probing = Probing(self, prompt, max_tokens)
-        self._record_dir = record_dir
+        self._record_dir, self._keep_prompts = record_dir, keep_prompts
         self._autoprobe = autoprobe
         self._start_demo = start_demo
         self.demo_begun = False
@@ -204,12 +205,14 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
         )
 
     def _status(self) -> Status:
-        recording = time.monotonic() - self._record_since if self.session.recording is not None else None
+        writer = self.session.recording
+        recording = time.monotonic() - self._record_since if writer is not None else None
         return Status(
             interval=self.session.source.interval,
             replay=self.playback.place(),
             paused=self.playback.distance(),
             recording_s=recording,
+            with_prompts=writer is not None and writer.prompts,
             busy=self.changes.busy_text,
             choices=len(self._choices()),
         )
@@ -349,9 +352,9 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
                 self.say(self.session.record_error or f"recorded {writer.stats.samples} samples in {writer.path}")
             else:
                 path = commands.new_file(self._record_dir.expanduser())
-                self.session.start_recording(path)
+                self.session.start_recording(path, prompts=self._keep_prompts)
                 self._record_since = time.monotonic()
-                self.say(f"recording to {path}; r stops it")
+                self.say(f"recording to {path}{', ' + WITH_PROMPTS if self._keep_prompts else ''}; r stops it")
         except QtopError as error:
             self.say(str(error))
         self.redraw()

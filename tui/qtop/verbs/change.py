@@ -34,7 +34,7 @@ from qtop.report.documents import SCHEMA
 from qtop.sample import Absent, Why
 from qtop.session import Session, require_latest
 from qtop.verbs.live import live_session, orderly_signals
-from qtop.verbs.terminal import print_json
+from qtop.verbs.terminal import asked, print_json
 
 SETTLE_S = 8.0
 NEIGHBOURS_S = 6.0
@@ -151,14 +151,6 @@ def _show(plans: Sequence[Plan], cost: str, warning: str | None, to_json: bool) 
             print(f"    warning: {line}")
     for line in (*([cost] if cost else []), *([f"warning: {warning}"] if warning else [])):
         print(f"    {line}")
-
-
-def asked(question: str) -> bool:
-    """Yes, typed at the terminal; QtopError where there is none."""
-    if not sys.stdin.isatty():
-        raise QtopError("there is no terminal to ask on", "Pass --yes to apply, --dry-run to only look.")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def undo(args: argparse.Namespace, settings: Settings) -> int:

@@ -19,6 +19,7 @@ from qtop.errors import EXIT_OK, QtopError
 from qtop.probe.prompts import PROMPTS
 from qtop.session import Session
 from qtop.verbs.live import make_session
+from qtop.verbs.recording_options import keeps_prompts
 from qtop.verbs.terminal import person_environ
 
 if TYPE_CHECKING:
@@ -38,11 +39,18 @@ def dashboard(args: argparse.Namespace, settings: Settings, demo: DemoServer | N
     need_terminal("`qtop snapshot`, `doctor` and `record` work without one")
     look = look_of(args, settings)
     session, source = make_session(args, settings)
-    return run_app(session, settings, look, demo, source.count_tty, autoprobe=demo is not None)
+    prompts = keeps_prompts(args)
+    return run_app(session, settings, look, demo, source.count_tty, autoprobe=demo is not None, keep_prompts=prompts)
 
 
 def replay(args: argparse.Namespace, settings: Settings) -> int:
-    """The dashboard on a recording."""
+    """The dashboard on a recording; with ``--svg`` or ``--cast`` what it would show, in files."""
+    if args.svg or args.cast:
+        from qtop.verbs.export import export
+
+        return export(args)
+    if args.at is not None:
+        raise QtopError("--at is of --svg", "Name the picture with --svg OUT.")
     from qtop.source.replay import ReplaySource
 
     source = ReplaySource(Path(args.file), args.speed)
@@ -73,6 +81,7 @@ def run_app(
     demo: DemoServer | None,
     count_tty: Callable[[Callable[[], int]], None],
     autoprobe: bool = False,
+    keep_prompts: bool = False,
 ) -> int:
     """Run the screen until it ends; then close the session and the demo server, and only then leave."""
     from qtop.ui.app import QtopApp
@@ -96,6 +105,7 @@ def run_app(
         record_dir=Path(settings.record_dir),
         autoprobe=autoprobe,
         start_demo=start_demo,
+        keep_prompts=keep_prompts,
     )
     count_tty(lambda: app.bytes_written)
     closing = threading.Lock()

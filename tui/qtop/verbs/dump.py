@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qtop.config import Settings
@@ -15,7 +14,7 @@ from qtop.model.fields import Field, chosen, registry
 from qtop.record.reader import Recording
 from qtop.report.export import Point, write_csv, write_json, write_openmetrics
 from qtop.sample import Absent
-from qtop.units import span_seconds
+from qtop.verbs.moment import moment
 from qtop.verbs.terminal import say
 
 WARM_S = 60.0
@@ -24,8 +23,6 @@ LOOKS = 64
 """Places of a recording at which it is looked which GPUs there are."""
 HALF_MS = 5e-4
 """A time that dump wrote, to the millisecond, names the sample that it stands beside."""
-UNIX = 1e9
-"""From this number on a time is Unix time, below it seconds after the start."""
 
 
 def dump(args: argparse.Namespace, settings: Settings) -> int:
@@ -39,8 +36,8 @@ def dump(args: argparse.Namespace, settings: Settings) -> int:
     fields = _fields(args.fields, known)
     if args.list:
         return _list(known if args.fields is None else fields)
-    begin = _time(args.begin, "--from", recording.start) if args.begin is not None else None
-    end = _time(args.end, "--to", recording.start) if args.end is not None else None
+    begin = moment(args.begin, "--from", recording.start) if args.begin is not None else None
+    end = moment(args.end, "--to", recording.start) if args.end is not None else None
     if begin is not None and end is not None and begin > end:
         raise QtopError("--from is after --to")
     points = _points(recording, fields, begin, end, args.every)
@@ -109,16 +106,3 @@ def _points(
                 continue
             due = sample.t + every
         yield Point(sample.t, [field.read(frame) for field in fields])
-
-
-def _time(text: str, option: str, start: float) -> float:
-    """Unix time out of "90", "5m" after the start, Unix or ISO 8601 time; without a zone it is UTC."""
-    text = text.strip()
-    value = span_seconds(text.removeprefix("+"))
-    if value is not None:
-        return value if value >= UNIX and text[-1].isdigit() else start + value
-    try:
-        told = datetime.fromisoformat(text)
-    except ValueError:
-        raise QtopError(f"{option} is no time: {text}", "Give 90, 5m, Unix time or 2026-01-31T12:00:00Z.") from None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()

@@ -11,8 +11,9 @@ from qtop.clock import wall
 from qtop.config import Settings
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError
 from qtop.record.writer import RecordingWriter
-from qtop.session import Session
+from qtop.session import WITH_PROMPTS, Session
 from qtop.verbs.live import live_session
+from qtop.verbs.recording_options import keeps_prompts
 from qtop.verbs.terminal import say
 
 TIDY_S = 60.0
@@ -28,8 +29,9 @@ def record(args: argparse.Namespace, settings: Settings) -> int:
         try:
             if args.ring is not None and not args.force:
                 _set_aside(path)
-            session.start_recording(path, overwrite=args.force, every_s=args.every or 0.0)
-            say(f"recording to {args.output}; Ctrl-C ends it")
+            prompts = keeps_prompts(args)
+            session.start_recording(path, overwrite=args.force, every_s=args.every or 0.0, prompts=prompts)
+            say(f"recording to {args.output}{', ' + WITH_PROMPTS if prompts else ''}; Ctrl-C ends it")
             full = _follow(session, args)
         except KeyboardInterrupt:
             interrupted = True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
 
 from qtop.config import Settings
 from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
-from qtop.record.files import check_new, create_private
+from qtop.record.files import check_new, write_new
 from qtop.report.gathered import gather
 from qtop.report.markdown import page_markdown
 from qtop.sample import Absent
@@ -37,7 +36,7 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
         from qtop.report.page import page_html  # with the reader of rule pages
 
         document = page_html(gathered)
-    _write(out, document.encode("utf-8", "replace"), args.force)
+    write_new(out, document.encode("utf-8", "replace"), args.force)
     if gathered.skipped:
         say(f"qtop: {args.file}: {gathered.skipped} damaged records skipped")
     say(f"{args.output}: {gathered.whole.verdict.headline}")
@@ -58,13 +57,3 @@ def _watch(path: Path, args: argparse.Namespace, settings: Settings) -> None:
         session.stop_recording()
         if session.record_error:
             raise QtopError(session.record_error)
-
-
-def _write(out: Path, content: bytes, overwrite: bool) -> None:
-    fd = create_private(out, overwrite)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-    except OSError as error:
-        out.unlink(missing_ok=True)
-        raise QtopError(f"cannot write {out}: {os.strerror(error.errno or 0)}") from None

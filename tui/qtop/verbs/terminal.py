@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qtop.errors import QtopError
 from qtop.locales import wants_ascii
 
 _LOOKALIKES = {
@@ -73,6 +74,19 @@ def say(text: str) -> None:
     """A line for the person, on standard error; one that nobody can read any more (SSH dropped) is not missed."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
+
+
+def must_answer(otherwise: str) -> None:
+    """QtopError, with what to do instead, unless somebody can be asked."""
+    if not sys.stdin.isatty():
+        raise QtopError("there is no terminal to ask on", otherwise)
+
+
+def asked(question: str, otherwise: str = "Pass --yes to apply, --dry-run to only look.") -> bool:
+    """Yes, typed at the terminal; where there is none QtopError, with what to do instead."""
+    must_answer(otherwise)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def drop_output() -> None:

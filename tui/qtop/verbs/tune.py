@@ -18,9 +18,9 @@ from qtop.errors import EXIT_FINDING, EXIT_OK, EXIT_USAGE
 from qtop.report.changes import change_words, how, right, table, tuned_text
 from qtop.report.documents import SCHEMA
 from qtop.session import Session
-from qtop.verbs.change import asked, cost_of, settled, stays
+from qtop.verbs.change import cost_of, settled, stays
 from qtop.verbs.live import live_session
-from qtop.verbs.terminal import print_json
+from qtop.verbs.terminal import asked, print_json
 
 WATCH_S = 8.0
 """For findings to show themselves: most need some seconds out of the last ten."""

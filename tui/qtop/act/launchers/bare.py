@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from qtop.act.change import Work
 from qtop.act.journal import state_dir
-from qtop.act.launchers.capture import alive, captured, named_limit, own_log
+from qtop.act.launchers.capture import alive, captured, named_limit, own_log, tail
 from qtop.act.launchers.ending import end, living, tree_of
 from qtop.act.launchers.launcher import Launch
 from qtop.act.log_reason import how_ended
@@ -45,9 +45,6 @@ SUPERVISORS = frozenset({
 SHELLS = frozenset(
     {"sh", "bash", "dash", "zsh", "fish", "ash", "tmux: server", "tmux", "screen", "login", "su", "sshd"}
 )
-TAIL = 256 * 1024
-"""Bytes of a log that are read."""
-LINES = 400
 STARTING_S = 10.0
 """A start that is under way has run its program by then."""
 
@@ -193,13 +190,7 @@ class Bare:
 
     def log(self, launch: Launch) -> list[str]:
         """From where it was started."""
-        try:
-            with Path(launch["log"]).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(min(int(launch.get("log_from", 0)), size), size - TAIL))
-                return file.read().decode(errors="replace").splitlines()[-LINES:]
-        except OSError:
-            return []
+        return tail(Path(launch["log"]), int(launch.get("log_from", 0)))
 
     def lasting(self, launch: Launch, argv: list[str]) -> str:
         """The command itself: nothing else starts it."""

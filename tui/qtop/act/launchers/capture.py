@@ -12,7 +12,7 @@ from typing import Any
 from qtop.act.launchers.launcher import Launch
 from qtop.clock import boot_id
 from qtop.collect.discover.procfs import argv, link, read, start_ticks, status, text
-from qtop.errors import Refused
+from qtop.errors import QtopError, Refused
 from qtop.sample import Absent
 
 LIMITS = {
@@ -34,6 +34,9 @@ LIMITS = {
 """Rows of /proc/PID/limits and their names in the resource module (CPU time is in seconds in both)."""
 IGNORED = (1, 2, 3)
 """SIGHUP, SIGINT, SIGQUIT: what nohup and a shell's & make a process ignore."""
+TAIL = 256 * 1024
+"""Bytes of a log that are read."""
+LINES = 400
 OWN = "it belongs to another user"
 
 
@@ -126,6 +129,31 @@ def alive(pid: int | None, start: int | None, boot: str) -> bool:
 def named_limit(name: str) -> str:
     """ "RLIMIT_NOFILE" in words."""
     return next((row.removeprefix("Max ") for row, one in LIMITS.items() if one == name), name)
+
+
+def output_file(pid: int) -> Path | None:
+    """The file that a process writes to, standard error before standard output; None where it writes to none that can
+    be read."""
+    for fd in (2, 1):
+        stream = _stdio(pid, fd)
+        if stream["kind"] == "file" and os.access(stream["path"], os.R_OK):
+            return Path(stream["path"])
+    return None
+
+
+def tail(path: Path, begin: int = 0, strict: bool = False) -> list[str]:
+    """The last whole lines of a log, from this offset on; none where it cannot be read, or QtopError if ``strict``."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            at = max(min(begin, size), size - TAIL)
+            file.seek(at)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        if strict:
+            raise QtopError(f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
+        return []
+    return lines[1 if at > begin else 0 :][-LINES:]
 
 
 def own_log(folder: Path, name: str) -> Path:

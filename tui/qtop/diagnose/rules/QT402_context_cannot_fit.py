@@ -8,6 +8,7 @@ from qtop.diagnose.rule import Answer, CannotTell, Clear, Enter, Evidence, Obser
 from qtop.diagnose.rules.common import GIB
 from qtop.diagnose.rules.configured import Subject, cpu_build, held, subject_of
 from qtop.model.frame import Frame
+from qtop.model.presets import preset, preset_decoder
 from qtop.model.roofline import Shape, shape_of
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -16,12 +17,6 @@ from qtop.units import number
 STARTS, ENDED = 1.0, 2.0
 OVERHEAD = 0.5 * GIB
 """The least that context, activations and graphs take on a GPU: 1.4 GiB on the H100 measured, so this is generous."""
-# fmt: off
-CONTEXTS = {
-    "qwen3-4b-instruct-2507": 262_144, "qwen3-4b-thinking-2507": 262_144, "qwen3-4b": 40_960,
-}
-# fmt: on
-"""What a model takes where the command line does not say, the more special first (max_position_embeddings)."""
 _WHOLE = frozenset({"auto", "float16", "bfloat16", "none"})
 
 
@@ -119,9 +114,10 @@ def _length(view: SettingsView, model: str) -> float | CannotTell:
         told = held(view).number("max_model_len")
         if told is not None:
             return told
-    lowered = model.lower()
-    known = next((tokens for part, tokens in CONTEXTS.items() if part in lowered), None)
-    return float(known) if known is not None else CannotTell("how long this model's context is: not known here")
+    known = preset(model)
+    if known is None:
+        return CannotTell("how long this model's context is: not known here")
+    return float(preset_decoder(known.name).positions)
 
 
 def _need(frame: Frame, subject: Subject, view: SettingsView, shape: Shape, length: float) -> _Need | CannotTell:
@@ -142,7 +138,7 @@ def _need(frame: Frame, subject: Subject, view: SettingsView, shape: Shape, leng
     if not totals or share is None:
         return CannotTell("the memory that it may use of its GPU")
     weights = (
-        shape.weights * _weights_factor(subject, view) - (held(view).number("cpu_offload_gb") or 0.0) * GIB * world
+        shape.resident * _weights_factor(subject, view) - (held(view).number("cpu_offload_gb") or 0.0) * GIB * world
     )
     room = world * (max(totals) * share - OVERHEAD) - max(0.0, weights)
     how = (

@@ -23,6 +23,8 @@ class Status:
     paused: str = ""
     """How far back a paused screen shows, as "12 s back"; "now" when at the latest."""
     recording_s: float | None = None
+    with_prompts: bool = False
+    """The recording keeps what test prompts ask and what is answered."""
     busy: str = ""
     """A change under way."""
     choices: int = 0
@@ -97,7 +99,8 @@ def _state(look: Look, status: Status, width: int) -> list[Line]:
     if status.paused:
         groups.append((look.seg(f"PAUSED {status.paused}  ", "warn"),))
     if status.recording_s is not None:
-        groups.append((look.seg(f"● REC {clock(status.recording_s)}  ", "crit", "app.record"),))
+        kept = " with prompts" if status.with_prompts else ""
+        groups.append((look.seg(f"● REC {clock(status.recording_s)}{kept}  ", "crit", "app.record"),))
     return groups
 
 
