@@ -101,3 +101,16 @@ def check(app: Any) -> None:
     expected.take(whole.render_segments(app.console))
     for y, (want, have) in enumerate(zip(expected.look(), app.terminal.look(), strict=True)):
         assert have == want, f"row {y}\nshows {''.join(c[0] for c in have)!r}\nnot   {''.join(c[0] for c in want)!r}"
+
+
+async def check_soon(pilot: Pilot[None], app: Any, looks: int = 20) -> None:
+    """The same once what was asked for has been drawn, which a busy machine may take its time for: what the display
+    left out stays wrong, however often one looks."""
+    for look in range(looks):
+        await settle(pilot)
+        try:
+            check(app)
+            return
+        except AssertionError:
+            if look == looks - 1:
+                raise
