@@ -128,7 +128,7 @@ SCREENS: dict[str, Opened] = {
     "gpus": pressing("g"),
     "threads": pressing("t"),
     "server": pressing("v"),
-    "plots": pressing("m"),
+    "plots": pressing("P"),
     "guide": pressing("G"),
 }
 
@@ -242,7 +242,7 @@ async def test_the_terminal_shows_the_screen_through_switches_resizes_and_dialog
                 ["escape", "g"],
                 ["down", "pagedown", "t"],
                 ["w", "v"],
-                ["m"],
+                ["P"],
                 ["down", "left", "c"],
             ):
                 await pilot.press(*keys)
