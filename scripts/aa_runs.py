@@ -2,11 +2,14 @@
 """How often `qtop apply` calls a change that does nothing an effect, and whether it sees one that does something.
 
 aa_runs.py [--runs N] [--change KNOB=VALUE] [--load STREAMS] [--json FILE]
+aa_runs.py --restart [--runs N] …
 aa_runs.py --effect [--runs N] …
 
 Starts a llama.cpp server with one compute thread and runs ``qtop apply KNOB=VALUE --yes --json`` against it, N times
 (20), with the journal in a folder of its own. The change does nothing to this server: by default vm.swappiness one
 higher than it is, which takes root; it goes through the same transaction and the same test prompts as any other.
+``--restart``: the change starts the server anew with a flag that makes no difference to it (--cache-ram, how much of
+old prompts it may keep, where none is as long); the server is one of its own, started in the background.
 ``--load`` keeps so many streams of other requests going. ``--effect``: the server is pinned beside a busy loop
 before each run, and the change lets it use all CPUs (it takes two); then `qtop undo`.
 
@@ -34,13 +37,15 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tui")]
 
 from tests.fakes.crash import environment, pin  # noqa: E402
 from tests.fakes.load import busy_loops, streams  # noqa: E402
+from tests.fakes.real_llama import Llama  # noqa: E402
 
+from qtop.demo.model import ensure_model  # noqa: E402
 from qtop.demo.server import DemoServer  # noqa: E402
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
 
-def apply(server: DemoServer, state: Path, change: str) -> dict[str, Any]:
+def apply(server: DemoServer | Llama, state: Path, change: str) -> dict[str, Any]:
     """One transaction, as a user would run it; what it says, and how long it took."""
     command = [sys.executable, "-m", "qtop", "apply", change, "--yes", "--json", "--url", server.url]
     begun = time.monotonic()
@@ -73,23 +78,40 @@ def nothing() -> str:
     return f"swappiness={int(SWAPPINESS.read_text()) + 1}"
 
 
+@contextlib.contextmanager
+def one_of_its_own(folder: Path) -> Iterator[Llama]:
+    """A server that qtop may end and start anew."""
+    server = Llama(ensure_model(None, print), folder)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--change", default="", help="a change that does nothing (vm.swappiness plus one)")
     parser.add_argument("--load", type=int, default=0, help="streams of other requests meanwhile")
-    parser.add_argument("--effect", action="store_true", help="a change that does something, instead")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--effect", action="store_true", help="a change that does something, instead")
+    kind.add_argument("--restart", action="store_true", help="a change that starts the server anew, and does nothing")
     parser.add_argument("--json", type=Path, help="all documents into this file")
     args = parser.parse_args()
     told: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory() as state,
-        DemoServer().start(threads=1) as server,
+        one_of_its_own(Path(state)) if args.restart else DemoServer().start(threads=1) as server,
         streams(server.port, args.load) if args.load else contextlib.nullcontext(),
     ):
         for number in range(1, args.runs + 1):
-            around = beside_a_busy_loop(server) if args.effect else contextlib.nullcontext(args.change or nothing())
+            change = args.change or (f"server-flags=--cache-ram={256 + number}" if args.restart else nothing())
+            around = (
+                beside_a_busy_loop(server)
+                if args.effect and isinstance(server, DemoServer)
+                else contextlib.nullcontext(change)
+            )
             with around as change:
                 one = apply(server, Path(state), change)
             undo(Path(state))

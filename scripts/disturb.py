@@ -115,7 +115,7 @@ def run(case: Case, args: argparse.Namespace) -> Result:
                 result.before.append(rule)
         with case.disturb():  # entered once it is in force
             began = time.monotonic()
-            session.note("marker", {"text": f"begin: {case.name}"})
+            session.note("marker", {"note": f"begin: {case.name}"})
             _watch(case, session, result, began)
     return result
 

@@ -3,20 +3,16 @@ worse, and kill -9 in between: the old one is back."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.fakes.crash import environment
 from tests.fakes.load import streams
-from tests.fakes.restarts import Step, await_health, forked, running_with
+from tests.fakes.real_llama import Llama
+from tests.fakes.restarts import Step, forked
 
 from qtop.act.hands import Hands
 from qtop.act.journal import Journal
@@ -24,66 +20,10 @@ from qtop.act.knobs import knob
 from qtop.act.transaction import run
 from qtop.act.undo import undo
 from qtop.collect.discover.procfs import argv as argv_of
-from qtop.demo.server import free_port
 from qtop.model.frame import Frame
 from qtop.sample import ServerInfo
 
-PATIENCE_S = 60.0
 pytest.importorskip("xllamacpp")
-
-
-class Llama:
-    """A llama.cpp of the demo's model, started in the background with a log, or in a ``qtop serve``."""
-
-    def __init__(self, model: Path, state: Path, before: Sequence[str] = ()) -> None:
-        self.port, self.state = free_port(), state
-        self.url = f"http://127.0.0.1:{self.port}"
-        own = {"--model": str(model), "--port": str(self.port), "--parallel": "4", "--ctx-size": "4096"}
-        more = [word for pair in own.items() for word in pair]
-        self.words = [sys.executable, "-P", "-m", "qtop.demo.serve", *more, "--threads", "1", "--log", "-"]
-        self.log = state / "llama.log"
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [*before, *self.words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(state),
-                start_new_session=True,
-            )
-        self.await_health()
-
-    def await_health(self) -> None:
-        await_health(self.port, self.log, patience=PATIENCE_S)
-
-    def _each(self) -> list[tuple[int, list[str]]]:
-        return running_with(str(self.port), "serve")
-
-    def now(self) -> list[list[str]]:
-        return [words for _, words in self._each()]
-
-    def with_words(self, flag: str, value: str) -> list[str]:
-        """The words it was started with, but for one."""
-        words = list(self.words)
-        words[words.index(flag) + 1] = value
-        return words
-
-    def qtop(self, *words: str) -> tuple[int, dict[str, Any], str]:
-        """Exit status, JSON document ({} without one), standard error."""
-        command = [sys.executable, "-m", "qtop", *words, "--json"]
-        if words[0] != "undo":
-            command += ["--url", self.url]
-        done = subprocess.run(
-            command, env=environment(self.state), capture_output=True, text=True, timeout=200, check=False
-        )
-        return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
-
-    def stop(self) -> None:
-        self._child.kill()
-        for pid, _ in self._each():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._child.wait()
 
 
 @pytest.fixture

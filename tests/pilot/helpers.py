@@ -84,10 +84,11 @@ async def until(pilot: Pilot[None], what: Callable[[], object], seconds: float =
 
 
 async def at_end(pilot: Pilot[None], source: ReplaySource) -> None:
-    """Wait until a recording has been played and its last sample is on the screen."""
+    """Wait until a recording has been played, its last sample is on the screen, and its timeline is whole."""
     app = pilot.app
     assert isinstance(app, QtopApp)
     await until(pilot, lambda: source.ended and app.playback.shown is app.session.latest)
+    await until(pilot, lambda: app.timeline is not None and app.timeline.done)
     app.redraw()
     await pilot.pause()
 

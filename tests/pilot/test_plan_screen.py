@@ -74,7 +74,7 @@ async def test_filled_in_from_the_server_and_beside_it() -> None:
     app = make_app(source)
     async with running(app, (160, 48)) as pilot:
         await at_end(pilot, source)
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         text = "\n".join(rows(app))
         assert "FITS: Qwen/Qwen3-4B-Instruct-2507" in text and "NVIDIA H100 80GB HBM3 — 427 056 tokens" in text
         assert value(app, "context").startswith("32K") and value(app, "memory").startswith("0.85")
@@ -88,7 +88,7 @@ async def test_filled_in_from_the_server_and_beside_it() -> None:
 async def test_arrows_step_and_shift_steps_finely() -> None:
     app = planned()
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         assert made(app).serving.context == 32_768
         await tap(pilot, "left")
         assert made(app).serving.context == 16_384 and value(app, "context").startswith("16K")
@@ -123,7 +123,7 @@ async def test_arrows_step_and_shift_steps_finely() -> None:
 async def test_typing_an_exact_value_and_leaving_it() -> None:
     app = planned()
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await tap(pilot, "1", "2", "k")
         assert made(app).serving.context == 12 * 1024, "the picture answers while it is typed"
         await tap(pilot, "enter")
@@ -144,14 +144,14 @@ async def test_typing_an_exact_value_and_leaving_it() -> None:
         assert made(app).serving.spread == 1
         await tap(pilot, "escape")
         await until(pilot, lambda: name(app) == "overview")
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         assert made(app).serving.context == 12 * 1024, "it stays as it was left"
 
 
 async def test_a_model_and_a_card_from_the_list() -> None:
     app = planned()
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await to(pilot, app, "gpu")
         await tap(pilot, "enter")
         await until(pilot, lambda: isinstance(app.screen, ListDialog))
@@ -174,7 +174,7 @@ async def test_a_model_and_a_card_from_the_list() -> None:
 async def test_every_model_and_card_of_the_lists_can_be_chosen() -> None:
     app = planned()
     async with running(app, (80, 24)) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         form = app.planning.form
         assert form is not None
         for field, names in (("model", form.models), ("gpu", form.gpus)):
@@ -191,7 +191,7 @@ async def test_every_model_and_card_of_the_lists_can_be_chosen() -> None:
 async def test_the_nearest_the_longest_and_as_it_was() -> None:
     app = planned(asked=Asked(model=QWEN, gpu=CARD))
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         assert not made(app).fits and "What does fit" in "\n".join(rows(app))
         assert "what does not fit is not started" in "\n".join(rows(app))
         nearest = made(app).nearest[0].serving.context
@@ -212,7 +212,7 @@ async def test_the_nearest_the_longest_and_as_it_was() -> None:
 async def test_the_mouse() -> None:
     app = planned()
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await click_on(pilot, app, "KV cache")
         form = app.planning.form
         assert form is not None and form.name == "kv"
@@ -231,7 +231,7 @@ async def test_the_mouse() -> None:
 async def test_a_file_is_never_replaced_without_asking(tmp_path: Path) -> None:
     app = planned(live=False)
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await tap(pilot, "w")
         await until(pilot, lambda: isinstance(app.screen, FileDialog))
         await tap(pilot, "down", "enter")
@@ -266,7 +266,7 @@ async def test_it_is_started_after_a_preview_and_ended(tmp_path: Path) -> None:
     app = planned()
     app.planning.ask(Asked(model=QWEN, gpu=CARD, given={"context": 32_768}), str(vllm_like(tmp_path)))
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await tap(pilot, "S")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog), 60)
         await until(pilot, lambda: "ended by" in "\n".join(rows(app)))
@@ -298,7 +298,7 @@ async def test_it_is_started_after_a_preview_and_ended(tmp_path: Path) -> None:
 async def test_without_a_vllm_nothing_can_be_started() -> None:
     app = planned()
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await tap(pilot, "S")
         await until(pilot, lambda: "no vLLM is installed here" in message(app))
 
@@ -307,7 +307,7 @@ async def test_read_only_has_no_such_key() -> None:
     app = planned()
     app.session.read_only = True
     async with running(app) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         assert "S start it" not in "\n".join(rows(app))
         await tap(pilot, "S")
         assert "--read-only" in message(app)
@@ -319,7 +319,7 @@ async def test_every_page_at_every_size(size: tuple[int, int]) -> None:
     app = make_app(source)
     async with running(app, size) as pilot:
         await at_end(pilot, source)
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         seen = set()
         for _ in range(6):
             assert overflows(app) == [] and row(app, 4).startswith(" FITS: ")
@@ -338,7 +338,7 @@ async def test_golden(size: tuple[int, int], how: str) -> None:
     context = {"context": 32_768, "seqs": 8} if how != "not" else {}
     app = planned(environ, asked=Asked(model=QWEN, gpu=CARD, version=(0, 25, 1), given=context))
     async with running(app, size) as pilot:
-        await open_screen(pilot, app, "P")
+        await open_screen(pilot, app, "L")
         await until(pilot, lambda: how == "not" or "not checked: no vLLM" in "\n".join(rows(app)))
         app._message_until = 0.0
         app.redraw()

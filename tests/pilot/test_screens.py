@@ -31,11 +31,11 @@ SCREENS = {
     "gpus": "g",
     "threads": "t",
     "server": "v",
-    "plots": "m",
+    "plots": "P",
     "probe": "p",
     "findings": "F",
     "tuning": "T",
-    "plan": "P",
+    "plan": "L",
     "guide": "G",
 }
 DIALOGS = {*"123456789f", "question_mark", "f1"}
@@ -268,7 +268,7 @@ async def test_the_cursor_of_a_plot_holds_the_screen_and_the_verdict_is_that_mom
     app = make_app(source)
     async with running(app) as pilot:
         await until(pilot, lambda: "ENGINE WAITS" in row(app, 2))
-        await open_screen(pilot, app, "m")
+        await open_screen(pilot, app, "P")
         app._main.choose("wait")
         await pilot.pause(0.02)
         await tap(pilot, *["left"] * 9)
@@ -285,7 +285,7 @@ async def test_the_cursor_of_a_plot_holds_the_screen_and_the_verdict_is_that_mom
 async def test_plots_are_chosen_spanned_and_shown_with_exact_axes() -> None:
     app = make_app(StubSource(Node().samples(0, 20)))
     async with running(app) as pilot:
-        await open_screen(pilot, app, "m")
+        await open_screen(pilot, app, "P")
         await until(pilot, lambda: "SMs busy" in row(app, 4))
         first = row(app, 4)
         await tap(pilot, "down")

@@ -19,7 +19,7 @@ from qtop.source.replay import ReplaySource
 from qtop.ui.app import QtopApp
 
 SIZES = ((80, 24), (120, 40), (160, 48))
-SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "m"}
+SCREENS = {"gpus": "g", "threads": "t", "server": "v", "plots": "P"}
 
 
 @pytest.fixture(autouse=True)

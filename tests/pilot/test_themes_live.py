@@ -11,7 +11,7 @@ import pytest
 from rich.color import ColorSystem
 from rich.segment import Segment
 from tests.fakes.colours import contrast
-from tests.fakes.emulated import EmulatedDriver, Terminal, check, settle
+from tests.fakes.emulated import EmulatedDriver, Terminal, check_soon
 from tests.fakes.stub_source import Machine, StubLive, StubSource
 from tests.pilot.conftest import MakeRecording
 from tests.pilot.helpers import GOLDEN, UTF8, at_end, row, rows, running, until
@@ -128,7 +128,7 @@ SCREENS: dict[str, Opened] = {
     "gpus": pressing("g"),
     "threads": pressing("t"),
     "server": pressing("v"),
-    "plots": pressing("m"),
+    "plots": pressing("P"),
     "guide": pressing("G"),
 }
 
@@ -242,21 +242,18 @@ async def test_the_terminal_shows_the_screen_through_switches_resizes_and_dialog
                 ["escape", "g"],
                 ["down", "pagedown", "t"],
                 ["w", "v"],
-                ["m"],
+                ["P"],
                 ["down", "left", "c"],
             ):
                 await pilot.press(*keys)
-                await settle(pilot)
-                check(app)
+                await check_soon(pilot, app)
                 size = (80, 24) if app.size.width == 120 else (120, 40)
                 app.resize_terminal(*size)
                 await until(pilot, lambda size=size: app.size == size)  # type: ignore[misc]
-                await settle(pilot)
-                check(app)
+                await check_soon(pilot, app)
                 step += 1.0
                 source.play(BUSY.sample(step))
-                await settle(pilot)
-                check(app)
+                await check_soon(pilot, app)
         except BaseException as error:
             failures.append(error)
         finally:

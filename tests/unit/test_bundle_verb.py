@@ -52,7 +52,12 @@ def test_it_tells_and_asks_before_it_writes(
     told: list[bool] = []
     terminal = Typed(typed)
     real = terminal.readline
-    monkeypatch.setattr(terminal, "readline", lambda: (told.append(out.exists()), real())[1])
+
+    def answer() -> str:
+        told.append(out.exists())
+        return real()
+
+    monkeypatch.setattr(terminal, "readline", answer)
     monkeypatch.setattr(sys, "stdin", terminal)
     assert main(["bundle", str(path)]) == (EXIT_OK if written else EXIT_USAGE)
     assert told == [False] and out.exists() is written

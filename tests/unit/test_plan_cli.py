@@ -17,8 +17,8 @@ import yaml
 
 from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
 from qtop.act.launchers.unit_text import assignments, split
-from qtop.act.plan_here import gpu_here
-from qtop.cli import main
+from qtop.act.plan_here import gpu_here, wish_of
+from qtop.cli import build_parser, main
 from qtop.collect import membw as bandwidth
 from qtop.collect.model_files import find
 from qtop.errors import EXIT_FINDING, EXIT_OK, EXIT_USAGE, QtopError
@@ -38,6 +38,7 @@ from qtop.record.reader import Recording
 from qtop.report.plan import Extras, parts, plan_text
 from qtop.sample import Absent, Why
 from qtop.units import GIB
+from qtop.verbs.plan import _asked
 
 RECORDINGS = Path(__file__).parent.parent / "data/recordings"
 H100 = str(RECORDINGS / "h100-steady16.qtop")
@@ -304,6 +305,25 @@ def test_the_guides_scenarios_reach_their_purpose(name: str, gpu: str) -> None:
 def test_a_scenario_in_text(capsys: pytest.CaptureFixture[str]) -> None:
     out = " ".join(said(capsys, [*ASK, "--gpu", "4090d", "--scenario", "long"]).split())
     assert "claims:" in out and "36.0 GiB of cache in bf16" in out and "wished: DOES NOT FIT" in out
+
+
+def test_a_scenario_is_of_the_guides_model_on_its_card_unless_another_is_meant() -> None:
+    parsed = build_parser().parse_args(["plan", "--scenario", "long"])
+    wish = wish_of(_asked(parsed, None), Frame(0.0, 0.0))
+    assert (wish.model.name, wish.gpu.name) == ("Qwen/Qwen3-4B-Instruct-2507", "RTX 4090 D")
+    parsed = build_parser().parse_args(["plan", "--scenario", "long", "--model", "qwen3-8b", "--gpu", "L4"])
+    wish = wish_of(_asked(parsed, None), Frame(0.0, 0.0))
+    assert (wish.model.name, wish.gpu.name) == ("Qwen/Qwen3-8B", "L4")
+
+
+def test_what_only_just_fits_says_so_and_what_is_too_long_names_the_longest() -> None:
+    most = make(Wish(model=QWEN, gpu=card(exactly("RTX 4090 D")), context=0))
+    assert most.fits and any("only just fits" in note for note in most.notes)
+    half = make(Wish(model=QWEN, gpu=card(exactly("RTX 4090 D")), context=most.serving.context // 2))
+    assert half.fits and not any("only just fits" in note for note in half.notes)
+    short = Model("Qwen/Qwen3-4B", preset_decoder("Qwen3-4B"), "preset")
+    long = make(Wish(model=short, gpu=card(exactly("RTX 4090 D")), context=262_144))
+    assert [one.what for one in long.nearest] == ["a context of 40K"]
 
 
 def test_the_bar_has_its_width_and_its_parts_the_total() -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from qtop.clock import mono, wall
-from qtop.diagnose.engine import Diagnosis, Finding, Verdict
+from qtop.diagnose.engine import Diagnosis
 from qtop.diagnose.rule import Observed
 from qtop.diagnose.verdict import verdict
 from qtop.errors import QtopError, Refused, Unreachable
 from qtop.model.derive import Deriver
-from qtop.model.frame import EngineView, Frame
+from qtop.model.frame import EngineView
 from qtop.model.history import History
 from qtop.model.several import cap_of
 from qtop.sample import NOT_YET, Absent, ClientSample, EngineSample, Event, PromptEnds, Sample, ServerInfo, Why
+from qtop.snapshots import KEEP, Snapshot, Snapshots
 from qtop.source import Source
 
 if TYPE_CHECKING:
@@ -31,23 +29,15 @@ if TYPE_CHECKING:
     from qtop.probe.tally import Tally
     from qtop.probe.timing import ProbeResult
     from qtop.record.writer import RecordingWriter
+    from qtop.timeline.rerun import Moment, Rerun
+    from qtop.timeline.scan import Timeline
     from qtop.watch import ServerWindow, Watch
 
+__all__ = ["WITH_PROMPTS", "Origin", "Session", "Snapshot", "require_latest"]
+
 Origin = Literal["real", "stub", "synthetic"]
-KEEP = 900
-"""Snapshots kept for stepping back: fifteen minutes at 1 Hz."""
 WITH_PROMPTS = "with what test prompts ask and what is answered"
 """Said wherever a recording is begun that keeps them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that a screen shows of one moment. Immutable; made on the source's thread."""
-
-    seq: int
-    frame: Frame
-    findings: tuple[Finding, ...]
-    verdict: Verdict
 
 
 class Session:
@@ -65,10 +55,11 @@ class Session:
         self.latest: Snapshot | None = None
         self._deriver = Deriver()
         self._diagnosis: Diagnosis | None = None
-        self._snapshots: list[Snapshot] = []
+        self._snapshots = Snapshots()
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._fresh = threading.Condition()
         self._seq = 0
+        self._jumps = 0
         self._writer: RecordingWriter | None = None
         self._record_error = ""
         self._record_every = self._record_next = 0.0
@@ -128,9 +119,43 @@ class Session:
         self.source.stop()
         self.stop_recording()
 
-    def restart_diagnosis(self) -> None:
-        """Forget what was observed: a replay that jumps derives anew from where it lands."""
-        self._deriver, self._diagnosis = Deriver(), None
+    def jump(self, t: float, timeline: Timeline) -> None:
+        """Go to the last moment of a recording at or before Unix second ``t``; what is shown there is what playing up
+        to there shows, as far as the timeline has got. Charts and steps back fill up once it is shown."""
+        from qtop.source.replay import ReplaySource
+        from qtop.timeline.going import jump_to
+
+        source = self.source
+        if not isinstance(source, ReplaySource):
+            raise Refused("this is no recording: time cannot be gone through here")
+        source.jump(jump_to(t, timeline, source.recording, self._arrive, self._fill))
+
+    def _arrive(self, moments: Sequence[Moment], rerun: Rerun) -> None:
+        """Go on from the last of these, which replace all that was kept."""
+        history = History()
+        for moment in moments:
+            history.add(moment.frame)
+        self._jumps += 1
+        self._seq += 2 * KEEP  # numbers for these, and for what is yet to come before them
+        self._deriver, self._diagnosis, self.history = rerun.deriver, rerun.diagnosis, history
+        shown = self._snapshots.begin(moments, self._seq, self._jumps)
+        if shown is not None:
+            self._publish(shown)
+
+    def _fill(self, moments: Sequence[Moment]) -> None:
+        """Put these before all that is kept, and tell that there is more to show."""
+        first, latest = self._snapshots.first, self.latest
+        if first is None or latest is None:
+            return
+        history = History()
+        for frame in (
+            *(moment.frame for moment in moments),
+            *self.history.between(first.frame.t - 1e-6, latest.frame.t),
+        ):
+            history.add(frame)
+        self._snapshots.prepend(moments)
+        self.history = history
+        self._publish(latest)
 
     def _take(self, sample: Sample) -> None:
         writer = self._writer
@@ -149,14 +174,12 @@ class Session:
             self._watch.push(sample, frame, findings)
         self._seq += 1
         held = self.latest.verdict.rule if self.latest is not None else None
-        snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings, held))
+        snapshot = Snapshot(self._seq, frame, findings, verdict(frame, findings, held), self._jumps)
         self.history.add(frame)
-        snapshots = self._snapshots
-        while snapshots and snapshots[-1].frame.t >= frame.t:
-            snapshots.pop()
-        snapshots.append(snapshot)
-        if len(snapshots) > KEEP * 1.1:
-            self._snapshots = snapshots[-KEEP:]
+        self._snapshots.add(snapshot)
+        self._publish(snapshot)
+
+    def _publish(self, snapshot: Snapshot) -> None:
         with self._fresh:
             self.latest = snapshot
             self._fresh.notify_all()
@@ -172,15 +195,11 @@ class Session:
 
     def back(self, steps: int) -> Snapshot | None:
         """The snapshot ``steps`` before the latest (the oldest kept, if there are fewer)."""
-        snapshots = self._snapshots
-        return snapshots[max(0, len(snapshots) - 1 - steps)] if snapshots else None
+        return self._snapshots.back(steps)
 
     def index_of(self, snapshot: Snapshot) -> int:
         """How many steps before the latest this snapshot lies."""
-        snapshots = self._snapshots
-        return next(
-            (steps for steps, one in enumerate(reversed(snapshots)) if one.seq <= snapshot.seq), len(snapshots) - 1
-        )
+        return self._snapshots.index_of(snapshot)
 
     @property
     def kept(self) -> int:
@@ -253,6 +272,7 @@ class Session:
         the server does meanwhile is watched: ``probe_window`` tells."""
         from qtop.probe.runner import ProbeRun
         from qtop.probe.tally import Tally
+        from qtop.probe_notes import ProbeNotes
         from qtop.watch import Watch
 
         if self._probe is not None and self._probe.running:
@@ -260,7 +280,7 @@ class Session:
         tally = self._tally = self._tally or Tally()
         probe = self._probe = ProbeRun()
         watch = self._watch = Watch(self._engine)
-        answers: dict[int, list[str]] = {}
+        notes = ProbeNotes(request, self.note, lambda: self._writer is not None and self._writer.prompts)
 
         def heard(event: ProbeEvent) -> None:
             if event.kind == "started" and not event.warmup:
@@ -269,11 +289,7 @@ class Session:
                 watch.end(event.t)
             elif event.kind == "done" and event.result is not None:
                 tally.take(request, event.result, self.context())
-                texts = {"prompt": request.prompt, "answer": "".join(answers.pop(event.i, ()))}  # "": not followed
-                kept = texts if self._writer is not None and self._writer.prompts else {}
-                self.note("probe", {**msgspec.to_builtins(event.result), **kept})
-            elif event.kind == "delta" and self._writer is not None and self._writer.prompts:
-                answers.setdefault(event.i, []).append(event.text)
+            notes.take(event)
             on_event(event)
 
         probe.start(request, heard)
@@ -358,10 +374,10 @@ class Session:
         """Why the recording stopped by itself, one line, or ""."""
         return (self._writer.error or "") if self._writer is not None else self._record_error
 
-    def note(self, kind: str, data: dict[str, object]) -> None:
-        """Put an event into the recording, if there is one."""
+    def note(self, kind: str, data: dict[str, object], t: float | None = None) -> None:
+        """Put an event into the recording, if there is one; of Unix second ``t``, else of now."""
         if self._writer is not None:
-            self._writer.event(Event(wall(), kind, data))
+            self._writer.event(Event(wall() if t is None else t, kind, data))
 
 
 def _whole(reading: object) -> int | None:

@@ -19,6 +19,7 @@ from qtop.model.vllm_defaults import NEWEST, Version, version_of
 from qtop.plan.compare import Seen
 from qtop.plan.host import HostFacts
 from qtop.plan.making import Wish
+from qtop.plan.scenarios import GUIDES_CARD, GUIDES_MODEL
 from qtop.plan.serving import DTYPES, Card, Model, card
 from qtop.sample import Absent, ServerInfo
 from qtop.units import GIB
@@ -32,6 +33,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     gpu: str | None = None
     """A card's name; None or "live": the one here."""
     goal: str = ""
+    scenario: bool = False
+    """One of the guide's: its model and card are meant where no other is."""
     prompt: int | None = None
     version: Version | None = None
     """Of the vLLM that is installed here, or was named."""
@@ -51,17 +54,23 @@ def wish_of(asked: Asked, frame: Frame) -> Wish:
     """What was asked for; a running vLLM's own settings where nothing was, and its model and GPU are meant.
 
     Errors: QtopError where there is no model or card to take, or none of that name."""
+    name, card_name = asked.model, asked.gpu
     own: dict[str, Any] = {}
-    if asked.model is None:
-        server = frame.server
+    server = frame.server
+    live = card_name in (None, "live")
+    if asked.scenario and name is None and (isinstance(server, Absent) or not live):
+        name = GUIDES_MODEL
+    if asked.scenario and card_name is None and (isinstance(frame.gpus, Absent) or not frame.gpus):
+        card_name = GUIDES_CARD
+    if name is None:
         if isinstance(server, Absent) or isinstance(server.model, Absent):
             raise QtopError("no server runs here to take the model from", "Name it with --model.")
         model = served_model(frame, server.model)
-        if asked.gpu in (None, "live"):
+        if live:
             own = own_settings(frame)
     else:
-        model = named_model(asked.model)
-    gpu, count = named_gpu(asked.gpu, frame)
+        model = named_model(name)
+    gpu, count = named_gpu(card_name, frame)
     told = own.pop("version", None)
     version = (asked.version if asked.version_named else told) or asked.version or NEWEST
     chosen = {"gpus": count if own else 1} | own | asked.given

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from qtop.diagnose.episodes import NEVER, Episodes, Record
-from qtop.diagnose.hysteresis import Hysteresis
+from qtop.diagnose.hysteresis import Hysteresis, Standing
 from qtop.diagnose.rule import (
     Answer,
     CannotTell,
@@ -83,6 +84,19 @@ class Verdict(msgspec.Struct, frozen=True):
     severity: Severity | None = None
 
 
+class TrackerState(NamedTuple):
+    """What a ``Tracker`` knows; its fields are those of it."""
+
+    over_time: Standing
+    state: State
+    since: float | None
+    absent_for: float
+    forgotten: bool
+    bad: Observed | None
+    episodes: tuple[Record, float | None, float]
+    last: Finding | None
+
+
 class Tracker:
     """One rule over time."""
 
@@ -98,6 +112,35 @@ class Tracker:
         self._bad: Observed | None = None
         self._episodes = Episodes()
         self._last: Finding | None = None
+        self._told: TrackerState | None = None
+        """Its state when it was last asked for: that of most rules never changes, and is kept once."""
+
+    def state(self) -> TrackerState:
+        """All that it knows, as something that stays as it is and holds on to no frame."""
+        if self._bad is not None:
+            _ = self._bad.told
+        last = self._last if self._last is not None and self._last.seen is None else None
+        state = TrackerState(
+            self._over_time.state(),
+            self._state,
+            self._since,
+            self._absent_for,
+            self._forgotten,
+            self._bad,
+            self._episodes.state(),
+            last,
+        )
+        if self._told is None or self._told != state:
+            self._told = state
+        return self._told
+
+    def resume(self, state: TrackerState) -> None:
+        """Know what another one of the same rule knew."""
+        self._over_time.resume(state.over_time)
+        self._state, self._since = state.state, state.since
+        self._absent_for, self._forgotten, self._bad = state.absent_for, state.forgotten, state.bad
+        self._episodes.resume(state.episodes)
+        self._last = state.last
 
     def push(self, frame: Frame) -> Finding:
         """Take a frame and say what stands."""
@@ -178,6 +221,15 @@ class Diagnosis:
     def by_rule(self, frame: Frame) -> list[Finding]:
         """The same in the order of the rules."""
         return [tracker.push(frame) for tracker in self._trackers]
+
+    def state(self) -> tuple[TrackerState, ...]:
+        """All that it knows, in the order of the rules: for ``resume``."""
+        return tuple(tracker.state() for tracker in self._trackers)
+
+    def resume(self, states: Iterable[TrackerState]) -> None:
+        """Go on from where another one of the same rules was."""
+        for tracker, state in zip(self._trackers, states, strict=True):
+            tracker.resume(state)
 
 
 _STATES = {state: at for at, state in enumerate((State.FIRING, State.CLEAR, State.CANNOT_TELL, State.NOT_APPLICABLE))}

@@ -29,6 +29,14 @@ class Episodes:
         self._begin: float | None = None
         self._before = 0.0
 
+    def state(self) -> tuple[Record, float | None, float]:
+        """All that it knows."""
+        return self.record, self._begin, self._before
+
+    def resume(self, state: tuple[Record, float | None, float]) -> None:
+        """Know what another one knew."""
+        self.record, self._begin, self._before = state
+
     def push(self, t: float, since: float | None) -> None:
         """A tick at ``t``: firing since ``since``, None where it is not."""
         old = self.record

@@ -7,6 +7,7 @@ a tick, and there are dozens of such rules.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from qtop.diagnose.rule import Clear, Enter, Severity
 
@@ -17,6 +18,18 @@ USUAL = 3.0
 """Nor for more than so many times what the frame before it spoke for: between them nobody looked."""
 SLACK = 0.95
 """Half a tick of slack: eight ticks of 0.99 s are eight seconds to anybody but a machine."""
+
+
+class Standing(NamedTuple):
+    """What a ``Hysteresis`` knows; its fields are those of it."""
+
+    hits: tuple[tuple[tuple[float, float], ...], ...]
+    eased: float
+    t: float
+    dt: float
+    severity: Severity | None
+    watched: float
+    better: float
 
 
 class Hysteresis:
@@ -37,6 +50,19 @@ class Hysteresis:
         """Seconds observed since it began, or since its input was gone for long."""
         self.better = 0.0
         """Seconds for which the value has been below what clears, without a gap."""
+
+    def state(self) -> Standing:
+        """All that it knows, as something that stays as it is."""
+        hits = tuple(tuple(hits) for _, hits in self._enters)
+        return Standing(hits, self._eased, self._t, self._dt, self.severity, self.watched, self.better)
+
+    def resume(self, state: Standing) -> None:
+        """Know what another one of the same rule knew."""
+        for (_, hits), kept in zip(self._enters, state.hits, strict=True):
+            hits.clear()
+            hits.extend(kept)
+        self._eased, self._t, self._dt = state.eased, state.t, state.dt
+        self.severity, self.watched, self.better = state.severity, state.watched, state.better
 
     @property
     def may_clear(self) -> bool:

@@ -10,16 +10,17 @@ from collections import deque
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from qtop.model import roofline, several
 from qtop.model.engines import TOKEN_COUNTERS, engine_view, latency_view
 from qtop.model.frame import EngineView, Frame, GpuView, HostView, OwnView, SchedView, Stage, WakeupView, Waterfall
 from qtop.model.gpu import gpu_views
-from qtop.model.gpu_track import Tracks, lost_with_xids
+from qtop.model.gpu_track import Carry, Tracks, lost_with_xids
 from qtop.model.host import MovedTrack, host_view
 from qtop.model.overlay import Waits, decode_floor_ms
-from qtop.model.requests import Requests
+from qtop.model.requests import Requests, RequestsState
 from qtop.model.running import RunningTrack
 from qtop.model.sched import sched_view
 from qtop.model.series import ANEW, growing, rate, totals_of
@@ -76,6 +77,22 @@ class _Pair(Generic[S]):
         return True
 
 
+RUN_UP_S, RUN_UP_TICKS = WINDOW_S + MISSED_S + 5.0, 12
+"""So long a run-up, and at least so many samples, fill every window here; of what lies longer ago, and of the two
+minutes of requests, ``Carried`` holds what counts."""
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """What a deriver knows that a short run-up does not give back, without holding on to a sample."""
+
+    identity: tuple[object, ...]
+    tracks: Carry
+    """How long each GPU has been under load, its errors and its slow readings."""
+    requests: RequestsState
+    server_before: ServerInfo | Absent
+    """The last server that was there."""
+
+
 class Deriver:
     """Feed it samples in order; it gives one frame each.
 
@@ -104,6 +121,17 @@ class Deriver:
         self._requests = Requests()
         self._running = RunningTrack()
         self._frame = Frame(0.0, 0.0)
+
+    def carried(self) -> Carried:
+        """What to begin with that a run-up from the next sample on cannot give."""
+        return Carried(self._identity, self._tracks.carried(), self._requests.state(), self._frame.server_before)
+
+    def resume(self, carried: Carried) -> None:
+        """Begin where another one was: for a fresh one, before its first sample."""
+        self._identity = carried.identity
+        self._tracks.resume(carried.tracks)
+        self._requests.resume(carried.requests)
+        self._frame = replace(self._frame, server_before=carried.server_before)
 
     def push(self, sample: Sample) -> Frame:
         """The frame of this sample."""
@@ -152,9 +180,7 @@ class Deriver:
 
     def _watch_identity(self, server: ServerInfo | Absent) -> None:
         """A server that was replaced or started anew shares no counters with the one before."""
-        identity: tuple[object, ...] = ()
-        if isinstance(server, ServerInfo):
-            identity = (server.engine, _plain(server.url), _plain(server.pid), _plain(server.started))
+        identity = identity_of(server)
         if identity != self._identity:
             self._identity = identity
             self._engine, self._procs = _Pair(), _Pair()
@@ -173,7 +199,7 @@ class Deriver:
         if self._window:
             # What was counted before an answer that did not come still counts: a busy server misses one now and then.
             passed = sample.engine.at - self._window[-1].at
-            if not 0.0 < passed <= MISSED_S or _restarted(self._window[-1], sample.engine):
+            if not 0.0 < passed <= MISSED_S or restarted(self._window[-1], sample.engine):
                 self._window.clear()
         self._window.append(sample.engine)
         while len(self._window) > 2 and sample.engine.at - self._window[1].at >= WINDOW_S:
@@ -272,7 +298,14 @@ def _kv_capacity(frame: Frame) -> Reading[float]:
     return frame.engine if isinstance(frame.engine, Absent) else frame.engine.kv_capacity_tokens
 
 
-def _restarted(old: EngineSample, new: EngineSample) -> bool:
+def identity_of(server: ServerInfo | Absent) -> tuple[object, ...]:
+    """What tells a server from another, or from itself before a restart; () where there is none."""
+    if isinstance(server, Absent):
+        return ()
+    return (server.engine, _plain(server.url), _plain(server.pid), _plain(server.started))
+
+
+def restarted(old: EngineSample, new: EngineSample) -> bool:
     """True when a token counter fell."""
     before, now = totals_of(old.series), totals_of(new.series)
     return now.layout.once(TOKEN_COUNTERS, lambda layout: growing(layout, TOKEN_COUNTERS))(before, now) is ANEW

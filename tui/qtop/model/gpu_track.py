@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -53,6 +54,13 @@ class Track(msgspec.Struct, frozen=True):
 NO_TRACK = Track()
 
 
+class Carry(NamedTuple):
+    """Of ``Tracks``, what does not fill by itself within a minute."""
+
+    at: float | None
+    tracks: Mapping[int, Track]
+
+
 @dataclass(slots=True)
 class Tracks:
     """Feed it sections in order; it remembers a little. The same live and in replay."""
@@ -64,6 +72,15 @@ class Tracks:
         """After a gap: nothing that spans it counts, but errors stay."""
         self._by_index = {index: Track(xids=track.xids) for index, track in self._by_index.items()}
         self._at = None
+
+    def carried(self) -> Carry:
+        """All but the samples of the last half minute."""
+        kept = {index: replace(track, window=()) for index, track in self._by_index.items()}
+        return Carry(self._at, kept)
+
+    def resume(self, carry: Carry) -> None:
+        """Begin with what others have seen before."""
+        self._at, self._by_index = carry.at, dict(carry.tracks)
 
     def push(self, section: GpuSection) -> Mapping[int, Track]:
         """The tracks up to this section, by index; lost GPUs keep theirs."""

@@ -4,6 +4,7 @@ counts them."""
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import msgspec
 
@@ -90,6 +91,17 @@ class _Grown(msgspec.Struct, frozen=True):
     aborted: float
 
 
+class RequestsState(NamedTuple):
+    """What a ``Requests`` knows; its fields are those of it."""
+
+    t: float
+    begin: float
+    own: tuple[tuple[float, PromptEnds], ...]
+    last: tuple[float, _Counters] | None
+    ticks: tuple[tuple[float, _Grown], ...]
+    sums: tuple[float, ...]
+
+
 class Requests:
     """Feed it the samples in order."""
 
@@ -103,6 +115,16 @@ class Requests:
         self._ticks: deque[tuple[float, _Grown]] = deque()
         self._sums = [0.0] * 5
         """Of the ticks, in the order of ``_count``. Whole numbers: adding and taking away leaves no error."""
+
+    def state(self) -> RequestsState:
+        """All that it knows, as something that stays as it is."""
+        ticks, own = tuple(self._ticks), tuple(self._own)
+        return RequestsState(self._t, self._begin, own, self._last, ticks, tuple(self._sums))
+
+    def resume(self, state: RequestsState) -> None:
+        """Know what another one knew."""
+        self._t, self._begin, self._last, self._sums = state.t, state.begin, state.last, list(state.sums)
+        self._own, self._ticks = deque(state.own), deque(state.ticks)
 
     def _count(self, tick: _Grown, sign: float) -> None:
         counted = (tick.finished, tick.cut, tick.answered, tick.refused, tick.aborted)

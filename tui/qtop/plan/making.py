@@ -28,6 +28,8 @@ BATCHES = (1, 8, 64)
 MOST = 0.95
 """Utilization that the nearest plan may go up to: the rest is the CUDA context and what start-up needs for moments."""
 MOST_GPUS = 16
+CLOSE = 1.02
+"""Requests of full length below which it only just fits: the sum itself is no more exact than that."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +209,7 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
     plain = memory(model, wish.gpu, base)
     most = longest(model, base, plain.pool) if plain.pool else 0
     if most >= context and base != asked:
-        yield _told(wish, base, "as it is")
+        yield _told(wish, base, _smaller(asked, base))
         return
     if most >= 1024 or (most > 0 and not plain.missing):
         short = msgspec.structs.replace(base, context=most // 1024 * 1024 or most)
@@ -244,6 +246,13 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
 def _formed(model: Model, one: Serving) -> str:
     fetched = " of an AWQ or GPTQ checkpoint" if one.weights == "int4" and model.shape.quantisation is None else ""
     return form_text(model, one).replace(" weights", f" weights{fetched}")
+
+
+def _smaller(asked: Serving, base: Serving) -> str:
+    """In what a plan within the model's and the card's limits differs from what was asked for."""
+    parts = [f"a context of {tokens_text(base.context)}"] if base.context != asked.context else []
+    parts += [f"utilization {base.utilization:g}"] if base.utilization != asked.utilization else []
+    return " and ".join(parts)
 
 
 def _holds(wish: Wish, one: Serving) -> bool:
@@ -288,6 +297,8 @@ def _notes(wish: Wish, one: Serving, spent: Memory, each: float) -> Iterator[str
             f"max-num-seqs is {one.seqs}: so many run at once while they hold {number(mean)} tokens each at the mean; "
             "beyond that requests wait, then are computed anew"
         )
+    if 1.0 <= each < CLOSE:
+        yield "it only just fits: the figures here are good to 2 %, so vLLM may refuse it; leave it some room"
     if one.kv.startswith("fp8"):
         yield "an fp8 cache costs some accuracy: compare answers before it is relied on"
     if one.weights in ("fp8", "int4", "int8") and wish.model.shape.quantisation is None:

@@ -6,6 +6,8 @@ import msgspec
 
 from qtop.plan.making import Plan, Wish, make
 
+GUIDES_MODEL, GUIDES_CARD = "Qwen3-4B-Instruct-2507", "RTX 4090 D"
+
 
 class Scenario(msgspec.Struct, frozen=True):
     """What the guide claims for a purpose, and what is wrong with it."""

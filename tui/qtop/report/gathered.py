@@ -14,6 +14,7 @@ from qtop.diagnose.engine import Finding
 from qtop.diagnose.rule import State
 from qtop.diagnose.whole import Whole, diagnose_all
 from qtop.errors import QtopError
+from qtop.model.breaks import GAP_TICKS
 from qtop.model.frame import Frame, GpuView, Stage, Waterfall
 from qtop.model.settings import SettingsView
 from qtop.probe.timing import ProbeResult
@@ -26,8 +27,6 @@ from qtop.units import plural
 
 GPUS = 4
 """GPUs drawn, a line each; more cannot be told apart."""
-GAP_TICKS = 2.5
-"""Seconds without a value, in usual intervals, from which on nothing is drawn."""
 NO_FINDING = "no finding leads"
 ACTIONS = ("change", "tune", "undo")
 

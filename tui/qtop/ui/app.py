@@ -37,6 +37,7 @@ from qtop.ui.screens.dialogs import ChooseDialog, PageDialog
 from qtop.ui.suspend import Suspension
 from qtop.ui.themes import load_css
 from qtop.ui.theming import ThemeMixin
+from qtop.ui.timekeys import TimeMixin
 
 MESSAGE_S = 6.0
 """Seconds that a message stays on the key line."""
@@ -44,7 +45,7 @@ MESSAGE_S = 6.0
 DEBUG = bool(os.environ.get("QTOP_DEBUG"))
 
 
-class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
+class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, PlanMixin, App[None]):
     """Shows a session. ``prompt`` and ``max_tokens`` are for the key p."""
 
     TITLE = "qtop"
@@ -54,11 +55,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
         Binding("question_mark", "help", "Help"),
         Binding("u", "undo", "Undo the latest change"),
         Binding("r", "record", "Record"),
-        Binding("space", "pause", "Pause"),
-        Binding("left,comma", "step(-1)", "Step back", show=False),
-        Binding("right,full_stop", "step(1)", "Step on", show=False),
-        Binding("home", "step(-10)", "Ten back", show=False),
-        Binding("end", "latest", "Latest", show=False),
+        *TimeMixin.TIME_KEYS,
         Binding("escape", "cancel", "Cancel", show=False),
         *(Binding(key, f"show('{name}')", text, show=False) for key, name, text in commands.SCREENS),
         Binding("o", "show('overview')", "Overview", show=False),
@@ -122,6 +119,7 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
     def _begin(self) -> None:
         settle()
         self.session.start()
+        self.look_through()
         self.run_later(self.changes.greet)
         if self.first_screen:
             self.action_show(self.first_screen)
@@ -137,6 +135,8 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
         self._leaving = True
         if self._bridge is not None:
             self._bridge.close()
+        if self.timeline is not None:
+            self.timeline.stop()
         super().exit(result, return_code, message)
 
     @property
@@ -203,7 +203,9 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
         if shown is None:
             return None
         message = self._message if time.monotonic() < self._message_until else ""
-        return View(shown, self._status(), self.probing.state, message, self.session.history, self.changes.progress)
+        return View(
+            shown, self._status(), self.probing.state, message, self.session.history, self.changes.progress, self.strip
+        )
 
     def _status(self) -> Status:
         writer = self.session.recording
@@ -317,30 +319,6 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, PlanMixin, App[None]):
         drawn = "" if self.look.ascii else line_plot(points, width, height, top=plot.scale and plot.scale * plot.factor)
         unit = f", {plot.unit}" if plot.unit else ""
         self._page("" if drawn else "Fewer than two readings in this span.", drawn, f"{plot.what}{unit}")
-
-    def action_pause(self) -> None:
-        """Hold the screen (a replay: the recording), or go on."""
-        self.say(self.playback.toggle())
-        self.redraw()
-
-    def action_step(self, by: int) -> None:
-        """Step through what is kept; in a paused replay also on into the recording."""
-        if not self.playback.paused:
-            self.action_pause()
-        if by > 0 and self.playback.at_the_end():
-            self.call_later(self._read_on)
-            return
-        self.playback.step(by)
-        self.redraw()
-
-    def _read_on(self) -> None:
-        self.playback.read_on()
-        self.redraw()
-
-    def action_latest(self) -> None:
-        """Back to now."""
-        if self.playback.paused:
-            self.action_pause()
 
     def action_cancel(self) -> None:
         """Stop a change or a test prompt under way; with neither, back to the overview."""

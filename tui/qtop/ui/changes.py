@@ -12,6 +12,7 @@ from qtop.errors import QtopError
 from qtop.ui.cells import width_of
 from qtop.ui.commands import in_background
 from qtop.ui.lending import Lending
+from qtop.ui.noting import note_tried, noting
 from qtop.ui.panels.findings import numbered
 from qtop.ui.panels.progress import Progress
 from qtop.ui.screens.dialogs import ConfirmDialog, KeepDialog, PageDialog
@@ -223,7 +224,7 @@ class Changes:
 
             self._app.run_later(show)
 
-        return say
+        return noting(self._app.session, knob, say)
 
     def _asker(self, actor: Actor, name: str) -> Callable[[Judgement], bool]:
         """Who asks whether a change without an effect is to stay; blocks the transaction's thread."""
@@ -372,6 +373,7 @@ class Changes:
 
             def stepped(tuned: Tuned) -> None:
                 at = len(tuned.steps)
+                note_tried(app.session, tuned.steps[-1])
 
                 def show() -> None:
                     if self.progress is not None and at < len(names):

@@ -27,13 +27,15 @@ HELP = """\
 | `p` | stream a test prompt: choose; then `p` or `Enter` sends it, `Esc` cancels; a full server: press twice |
 | `1`–`9` | fix the finding beside the number: a preview first (`e`: another value), then measured, kept or put back |
 | `u` | undo the latest change |
-| `r` | record; again: stop |
+| `r` `m` | record; again: stop; meanwhile `m` puts a marker with a note into the recording |
 | `space` | pause; `←` `→` step, `Home` ten back, `End` or `space` go on |
+| `/` `n` `m` | in a replay: to a time; to the next finding that begins or ends (`N`: the previous); to a marker (`M`) |
+| `<` `>` | there: slower, faster; a click on the timeline goes to that time |
 | `f` | the page of the first finding |
-| `g` `t` `v` `m` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
+| `g` `t` `v` `P` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
 | `↑` `↓` `←` `→` | there: choose a field or an earlier test, change it; digits type, `e` types a text |
 | `x` | there: mark two tests to compare them (so does `space`); `PgDn`: more of the one shown |
-| `P` | plan a server: `↑` `↓` choose, `←` `→` change (shift: a little), digits: exactly, `Backspace`: default |
+| `L` | plan a server: `↑` `↓` choose, `←` `→` change (shift: a little), digits: exactly, `Backspace`: default |
 | `n` `x` `l` | there: the nearest that fits, the longest context, as the server here runs; `PgDn`: more |
 | `w` `S` | there: the command to a file; start it by `qtop serve`, after a preview (again: end it) |
 | `G` | the guide, checked here: `↑` `↓` choose a claim, `Enter` tells all of it |
@@ -51,6 +53,10 @@ The mouse works on everything that is a key.
 
 `●` fires   `○` clear   `?` cannot tell, and why   `–` not applicable here; of the guide: `✓` holds   `✗` does not hold
 
+The timeline of a replay: `▂` a finding without consequence   `▅` a warning   `█` critical   `▲` changed   `▼` put back
+`p` a test prompt, its beginning and end   `◆` a marker   a hole: nobody looked, the clock was set, or the server was
+started anew   `·` not looked through yet   `┃` what the screen shows.
+
 Row 2 is the verdict: what holds the server back. A dash stands for a reading that could not be had; never for zero.
 
 **run / wait**: share of wall time in which a thread had a CPU, or was ready and had none. **PSI**: share of time in
@@ -63,11 +69,11 @@ SCREENS = (
     ("g", "gpus", "each GPU in full"),
     ("t", "threads", "the server's threads, the longest-waiting first"),
     ("v", "server", "the server in detail: latency, settings, ranks"),
-    ("m", "plots", "one chart on the whole screen"),
+    ("P", "plots", "one chart on the whole screen"),
     ("p", "probe", "test prompts: choose, watch, compare"),
     ("F", "findings", "every rule, and what qtop says of it now"),
     ("T", "tuning", "what could be changed now, and what was"),
-    ("P", "plan", "what would fit and how fast it would be; the command that starts it"),
+    ("L", "plan", "what would fit and how fast it would be; the command that starts it"),
     ("G", "guide", "the guide, claim by claim, checked here"),
 )
 """Key, name and explanation of the screens beside the overview."""
@@ -142,9 +148,11 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
         ("Tune", "try what the findings propose, one by one, and report", app.action_tune),
         ("Undo", "u: put the latest change back", app.action_undo),
         ("Record", "r: start or stop recording", app.action_record),
+        ("Mark", "m: a note into the recording that is being made; in a replay, to the next marker", app.action_mark),
         ("Overview", "o: everything at a glance", lambda: app.action_show("overview")),
         *((f"Screen {name}", f"{key}: {text}", lambda name=name: app.action_show(name)) for key, name, text in SCREENS),
         ("Pause", "space: hold the screen and step through time", app.action_pause),
+        *(replay_entries(app) if app.timeline is not None else ()),
         ("Cancel", "Esc: stop the test prompt or the change under way", app.action_cancel),
         ("Demo server", "d: start a small real server", app.action_demo),
         ("Choose the server", "s: when several are found", app.action_choose),
@@ -159,6 +167,19 @@ def listed(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
     for rule in RULES:
         entries.append((f"Rule {rule.id}", rule.title, lambda rule=rule: app.action_page(rule.id)))  # type: ignore[misc]
     return entries
+
+
+def replay_entries(app: QtopApp) -> list[tuple[str, str, Callable[[], object]]]:
+    """What only a replay has."""
+    return [
+        ("Go to a time", "/: of day, into the recording, or from here", app.action_go),
+        ("Next finding", "n: to where the next begins or ends", lambda: app.action_turn(1)),
+        ("Previous finding", "N: to where the previous began or ended", lambda: app.action_turn(-1)),
+        ("Next marker", "m: to the next marker of the recording", lambda: app.action_marker(1)),
+        ("Previous marker", "M: to the previous marker", lambda: app.action_marker(-1)),
+        ("Faster", ">: the replay", lambda: app.action_speed(1)),
+        ("Slower", "<: the replay", lambda: app.action_speed(-1)),
+    ]
 
 
 def new_file(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from qtop.plan.command import unnamed, words
 from qtop.plan.compare import Compared, compare
 from qtop.plan.making import BATCHES, Nearest, Plan, Wish, make
 from qtop.plan.picture import Curve, Grid, curves, first_tokens, grid
+from qtop.plan.scenarios import GUIDES_CARD, GUIDES_MODEL
 from qtop.plan.serving import Card, Model
 from qtop.plan.speed import Prefill
 from qtop.plan.vram import longest
@@ -26,9 +27,6 @@ from qtop.ui.plan_form import PlanForm
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp
-
-GUIDES_MODEL, GUIDES_CARD = "Qwen/Qwen3-4B-Instruct-2507", "RTX 4090 D"
-"""What is planned where nothing runs here and nobody named anything: the guide's own."""
 
 
 SETTLED_S = 0.8

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtop.session import Session, Snapshot
 from qtop.source.replay import ReplaySource
 from qtop.units import clock
+
+if TYPE_CHECKING:
+    from qtop.timeline.scan import Timeline
 
 
 class Playback:
@@ -16,13 +21,36 @@ class Playback:
         """The snapshot on the screen; None before the first."""
         self.paused = False
         self._back = 0
+        self._target: float | None = None
+        self._landed: Snapshot | None = None
         self._span = (0.0, 0.0)
         """Unix times of the first and last sample of the recording that is replayed."""
 
     def take(self, snapshot: Snapshot) -> None:
-        """A new snapshot came: shown, unless the screen is held."""
-        if not self.paused:
+        """A new snapshot came: shown, unless the screen is held; also then where a replay has gone elsewhere."""
+        elsewhere = self.shown is None or snapshot.jump != self.shown.jump
+        if not self.paused or elsewhere:
             self.shown = snapshot
+        if elsewhere:
+            self._back, self._landed = 0, snapshot
+
+    def go_to(self, t: float, timeline: Timeline) -> None:
+        """In a replay: to the last moment at or before Unix second ``t``."""
+        self._target, self._landed = t, None
+        self._session.jump(t, timeline)
+
+    @property
+    def now(self) -> float | None:
+        """The Unix second that is looked at. After a jump it is the one asked for, which may lie a little after the
+        sample that is shown, and is known before that is; None before the first sample."""
+        shown = self.shown
+        if self._target is not None and self._landed is None:
+            return self._target
+        if shown is None:
+            return None
+        if self._target is not None and shown is self._landed:
+            return max(self._target, shown.frame.t)
+        return shown.frame.t
 
     def toggle(self) -> str:
         """Hold the screen (a replay: the recording), or go on; gives a line that says which."""

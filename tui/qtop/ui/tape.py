@@ -25,7 +25,8 @@ from qtop.errors import QtopError
 from qtop.record.reader import Recording
 from qtop.record.redact import redact_text
 from qtop.sample import Sample
-from qtop.session import KEEP, Session
+from qtop.session import Session
+from qtop.snapshots import KEEP
 from qtop.source.replay import LONGEST_WAIT, ReplaySource
 from qtop.ui.app import QtopApp
 from qtop.ui.look import Look
@@ -98,6 +99,9 @@ async def _running(
         app.console._color_system = ColorSystem.TRUECOLOR  # whatever terminal this is called from
     try:
         async with app.run_test(headless=not taped, size=size) as pilot:
+            while app.timeline is None or not app.timeline.done:  # a picture must not depend on how far it has got
+                await asyncio.sleep(0.01)
+            await pilot.pause(0)
             yield app, pilot, source, later
     finally:
         later.over.set()

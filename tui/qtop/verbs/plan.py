@@ -101,6 +101,7 @@ def _asked(args: argparse.Namespace, vllm: Installed | None) -> Asked:
         model=args.model,
         gpu=args.gpu,
         goal=args.goal,
+        scenario=bool(args.scenario),
         prompt=args.prompt,
         version=vllm.version if vllm is not None else None,
         version_named=args.vllm is not None,

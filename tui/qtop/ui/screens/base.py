@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
@@ -24,6 +25,28 @@ from qtop.ui.trials import ProbeState
 
 if TYPE_CHECKING:
     from qtop.ui.app import QtopApp
+    from qtop.ui.panels.timeline import Strip
+
+
+REPLAY_KEYS: tuple[Key, ...] = (
+    ("space", "pause", "app.pause"),
+    ("/", "go to", "app.go"),
+    ("n", "next finding", "app.turn(1)"),
+    ("m", "marker", "app.mark"),
+    ("<>", "speed", "app.speed(1)"),
+)
+"""In front of a screen's own."""
+LIVE_ONLY = ("app.record", "app.undo", "app.show('probe')")
+"""What a replay has no use for."""
+
+
+class TimelineRow(Lines):
+    """A click goes to the time under it."""
+
+    def on_click(self, event: events.Click) -> None:
+        """Go there."""
+        event.stop()
+        self.app.action_go_to_column(event.x, self.size.width)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,8 @@ class View:
     history: History
     progress: Progress | None = None
     """A change under way."""
+    strip: Strip | None = None
+    """The timeline of a replay."""
 
 
 class MainScreen(Screen[None]):
@@ -62,11 +87,13 @@ class MainScreen(Screen[None]):
         return self.qtop.look
 
     def compose(self) -> ComposeResult:
-        """Two rows above, one below, the screen's own between them; two more while a change is under way."""
+        """Two rows above, one below, the screen's own between them; two more while a change is under way, and one in a
+        replay."""
         yield Lines(id="header", classes="row")
         yield Lines(id="verdict", classes="row")
         yield from self.body()
         yield Lines(id="progress")
+        yield TimelineRow(id="timeline", classes="row")
         yield Lines(id="keys", classes="row")
 
     def body(self) -> Iterable[Widget]:
@@ -110,7 +137,8 @@ class MainScreen(Screen[None]):
     @property
     def rows_between(self) -> int:
         """Rows that a screen of one block of lines has for it: less the chrome, its margin, and a change under way."""
-        return max(3, self.size.height - 4 - (len(self.lines("progress").lines) if self.has_class("busy") else 0))
+        taken = len(self.lines("progress").lines) if self.has_class("busy") else 0
+        return max(3, self.size.height - 4 - taken - self.has_class("replay"))
 
     def _draw_progress(self, view: View) -> None:
         self.lines("progress").show(progress_lines(self.look, view.progress, max(20, self.size.width - 2)))
@@ -119,11 +147,20 @@ class MainScreen(Screen[None]):
             self.set_class(busy, "busy")
             self.call_after_refresh(self.qtop.redraw)  # what stands above has got more or fewer rows
 
+    def _draw_timeline(self, view: View) -> None:
+        strip = view.strip
+        if (strip is not None) is not self.has_class("replay"):
+            self.set_class(strip is not None, "replay")
+            self.call_after_refresh(self.qtop.redraw)
+        if strip is not None:
+            self.lines("timeline").show([strip.line(self.look, view.snapshot.frame.t, self.size.width)])
+
     def _draw_chrome(self, view: View) -> None:
         self._draw_progress(view)
+        self._draw_timeline(view)
         look, width, snapshot, status = self.look, self.size.width, view.snapshot, view.status
         self.lines("header").show([header_line(look, snapshot.frame, status, width)])
-        extra: tuple[Key, ...] = ()
+        extra: tuple[Key, ...] = REPLAY_KEYS if view.strip is not None else ()
         plan = ""
         if status.choices:
             extra, plan = (("s", "choose the server", "app.choose"),), "[s] choose"
@@ -132,4 +169,5 @@ class MainScreen(Screen[None]):
             plan = "[d] start the demo server" if width >= 80 else "[d] demo"
         self.lines("verdict").show([verdict_line(look, snapshot.verdict, snapshot.findings, width, plan)])
         own = NOT_RECORDED if status.replay else snapshot.frame.own
-        self.lines("keys").show([key_line(look, width, (*extra, *self.KEYS), view.message, own)])
+        own_keys = [one for one in self.KEYS if one not in extra and not (status.replay and one[2] in LIVE_ONLY)]
+        self.lines("keys").show([key_line(look, width, (*extra, *own_keys), view.message, own)])

@@ -58,7 +58,7 @@ class DashboardScreen(MainScreen):
         ("g", "GPUs", "app.show('gpus')"),
         ("t", "threads", "app.show('threads')"),
         ("v", "server", "app.show('server')"),
-        ("m", "plots", "app.show('plots')"),
+        ("P", "plots", "app.show('plots')"),
         ("space", "pause", "app.pause"),
         ("r", "record", "app.record"),
         ("u", "undo", "app.undo"),
@@ -69,6 +69,7 @@ class DashboardScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._shown: Snapshot | None = None
+        self._history: History | None = None
 
     def body(self) -> Iterable[Widget]:
         """Panels, waterfall, findings beside the test prompt."""
@@ -125,7 +126,8 @@ class DashboardScreen(MainScreen):
 
     def _draw_charts(self, frame: Frame, history: History) -> None:
         """Append to the charts; draw them afresh when time did not simply go on."""
-        last = self._shown.frame.t if self._shown is not None else None
+        last = self._shown.frame.t if self._shown is not None and self._history is history else None
+        self._history = history
         for name, plot in zip(PANELS, (busy_plot(frame), BY_ID["wait"], BY_ID["output"]), strict=True):
             chart = self.query_one(f"#{name}-chart", PanelChart)
             changed = getattr(chart, "plot", None) is not plot

@@ -21,7 +21,7 @@ class GpusScreen(ListScreen):
         ("o", "overview", "app.show('overview')"),
         ("t", "threads", "app.show('threads')"),
         ("v", "server", "app.show('server')"),
-        ("m", "plots", "app.show('plots')"),
+        ("P", "plots", "app.show('plots')"),
         ("space", "pause", "app.pause"),
         ("r", "record", "app.record"),
         ("^p", "commands", "app.command_palette"),

@@ -21,7 +21,7 @@ class ServerScreen(ListScreen):
         ("o", "overview", "app.show('overview')"),
         ("g", "GPUs", "app.show('gpus')"),
         ("t", "threads", "app.show('threads')"),
-        ("m", "plots", "app.show('plots')"),
+        ("P", "plots", "app.show('plots')"),
         ("p", "test prompt", "app.show('probe')"),
         ("space", "pause", "app.pause"),
         ("r", "record", "app.record"),

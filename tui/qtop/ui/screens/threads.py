@@ -26,7 +26,7 @@ class ThreadsScreen(ListScreen):
         ("o", "overview", "app.show('overview')"),
         ("g", "GPUs", "app.show('gpus')"),
         ("v", "server", "app.show('server')"),
-        ("m", "plots", "app.show('plots')"),
+        ("P", "plots", "app.show('plots')"),
         ("1-9", "fix", "app.fix(1)"),
         ("space", "pause", "app.pause"),
         ("r", "record", "app.record"),

@@ -1,0 +1,79 @@
+"""Samples derived and diagnosed again, from anywhere in a recording, to the same findings as from its beginning."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qtop.diagnose.engine import Diagnosis, Finding, TrackerState, Verdict
+from qtop.diagnose.registry import RULES
+from qtop.diagnose.verdict import verdict
+from qtop.model.derive import Carried, Deriver
+from qtop.model.frame import Frame
+from qtop.sample import Sample
+
+
+class Checkpoint(NamedTuple):
+    """What was known right before the sample at Unix second ``t``, as far as no run-up gives it back."""
+
+    t: float
+    carried: Carried
+    states: tuple[TrackerState, ...]
+    held: str | None
+    """The rule of the verdict."""
+
+
+class Start(NamedTuple):
+    """Where to begin, so that a later moment is as if all had been played. None: with nothing."""
+
+    frames: Checkpoint | None
+    """Frames are derived from the sample of this one on; without any, from ``begin`` on."""
+    judging: Checkpoint | None
+    """Findings go on from this one; without any, they begin with the frames."""
+    begin: float
+    """Unix time of the first sample needed, if there is no checkpoint for the frames."""
+
+
+class Moment(NamedTuple):
+    """A sample, derived and diagnosed."""
+
+    frame: Frame
+    findings: tuple[Finding, ...]
+    """() while the frames are still filling their windows, before findings go on."""
+    verdict: Verdict | None
+
+
+class Rerun:
+    """Feed it the samples from the start on, in order: ``deriver`` and ``diagnosis`` are then as after playing."""
+
+    def __init__(self, start: Start | None = None, kept: bool = True) -> None:
+        self.deriver, self.diagnosis = Deriver(kept), Diagnosis(RULES)
+        self._held: str | None = None
+        self._from: float | None = None
+        """Samples are diagnosed from this time on; None: all."""
+        self._begin: float | None = None
+        """And looked at at all from this one on."""
+        if start is not None and start.frames is not None:
+            self._begin = start.frames.t
+            self.deriver.resume(start.frames.carried)
+        if start is not None and start.judging is not None:
+            self._from = start.judging.t
+            self.diagnosis.resume(start.judging.states)
+            self._held = start.judging.held
+
+    def push(self, sample: Sample) -> Moment | None:
+        """The moment of this sample; None for one that lies before the start."""
+        if self._begin is not None and sample.t < self._begin:
+            return None
+        self._begin = None  # from here on all count, also those after the clock was set back
+        frame = self.deriver.push(sample)
+        if self._from is not None and sample.t < self._from:
+            return Moment(frame, (), None)
+        self._from = None
+        findings = self.diagnosis.push(frame)
+        said = verdict(frame, findings, self._held)
+        self._held = said.rule
+        return Moment(frame, findings, said)
+
+    def checkpoint(self, t: float) -> Checkpoint:
+        """As things stand before the sample at ``t``, the next."""
+        return Checkpoint(t, self.deriver.carried(), self.diagnosis.state(), self._held)
