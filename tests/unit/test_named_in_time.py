@@ -64,3 +64,13 @@ def test_the_verdict_of_the_whole_recording_is_the_cause(name: str) -> None:
     whole = diagnose_all(Recording(FOLDER / f"h200-{name}.qtop").samples())
     assert whole is not None
     assert whole.verdict.rule == CASES[name][0]
+
+
+def test_a_card_that_really_was_too_hot() -> None:
+    """An H100 in a rack that is cooled badly, at 87 °C under 48 streams: nobody disturbed it, and nvidia-smi says so
+    too (SW Thermal Slowdown: Active)."""
+    whole = diagnose_all(Recording(FOLDER / "h100-too-hot.qtop").samples())
+    assert whole is not None
+    assert whole.verdict.rule == "QT101"
+    (found,) = [one for one in whole.findings if one.rule == "QT101"]
+    assert found.value > 0.9 and "87 °C" in found.headline
