@@ -40,6 +40,7 @@ SHOTS = (
     ("server", "recordings/h100-steady16.qtop", (120, 60), 45, ("v",)),
     ("findings", "recordings/h100-affinity.qtop", (120, 40), 24, ("F",)),
     ("guide", "recordings/h100-steady16.qtop", (120, 48), 45, ("G",)),
+    ("plan", "recordings/h100-steady16.qtop", (120, 40), 45, ("L", "left")),
     ("plots", "recordings/h100-side-loads.qtop", (120, 40), 60, ("P", "minus")),
 )
 """Name, data under tests/data, terminal size, sample at which to stop, keys pressed then."""

@@ -35,6 +35,7 @@ SCREENS = {
     "probe": "p",
     "findings": "F",
     "tuning": "T",
+    "plan": "L",
     "guide": "G",
 }
 DIALOGS = {*"123456789f", "question_mark", "f1"}
@@ -223,6 +224,8 @@ async def test_dialogs_over_every_screen(screen: str, pinned: psutil.Process) ->
     async with running(app, (80, 24)) as pilot:
         await until(pilot, lambda: "[1]" in row(app, 2))
         await open_screen(pilot, app, SCREENS[screen])
+        if screen == "plan":
+            await tap(pilot, "up", "up", "up")  # to a choice: in a number a digit is typed
         for key, dialog in (("question_mark", PageDialog), ("f", PageDialog), ("1", PreviewDialog)):
             await tap(pilot, key)
             await until(pilot, lambda dialog=dialog: isinstance(app.screen, dialog))  # type: ignore[misc]

@@ -17,6 +17,7 @@ import yaml
 
 from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
 from qtop.act.launchers.unit_text import assignments, split
+from qtop.act.plan_here import gpu_here, wish_of
 from qtop.cli import build_parser, main
 from qtop.collect import membw as bandwidth
 from qtop.collect.model_files import find
@@ -37,8 +38,7 @@ from qtop.record.reader import Recording
 from qtop.report.plan import Extras, parts, plan_text
 from qtop.sample import Absent, Why
 from qtop.units import GIB
-from qtop.verbs.plan import _wish
-from qtop.verbs.plan_live import gpu_here
+from qtop.verbs.plan import _asked
 
 RECORDINGS = Path(__file__).parent.parent / "data/recordings"
 H100 = str(RECORDINGS / "h100-steady16.qtop")
@@ -309,10 +309,10 @@ def test_a_scenario_in_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_scenario_is_of_the_guides_model_on_its_card_unless_another_is_meant() -> None:
     parsed = build_parser().parse_args(["plan", "--scenario", "long"])
-    wish = _wish(parsed, Frame(0.0, 0.0), None)
+    wish = wish_of(_asked(parsed, None), Frame(0.0, 0.0))
     assert (wish.model.name, wish.gpu.name) == ("Qwen/Qwen3-4B-Instruct-2507", "RTX 4090 D")
     parsed = build_parser().parse_args(["plan", "--scenario", "long", "--model", "qwen3-8b", "--gpu", "L4"])
-    wish = _wish(parsed, Frame(0.0, 0.0), None)
+    wish = wish_of(_asked(parsed, None), Frame(0.0, 0.0))
     assert (wish.model.name, wish.gpu.name) == ("Qwen/Qwen3-8B", "L4")
 
 

@@ -25,7 +25,7 @@ _PLAIN_MARKS = {True: "+", False: "!", None: "-"}
 PART_CELLS = {
     "weights": "█", "cache": "▓", "activations": "▒", "graphs": "▒", "runtime": "▒", "others": "░", "free": "·",
 }  # fmt: skip
-_PLAIN_CELLS = {
+PLAIN_CELLS = {
     "weights": "W", "cache": "K", "activations": "a", "graphs": "a", "runtime": "a", "others": "o", "free": ".",
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def parts(plan: Plan) -> list[tuple[str, float]]:
 
 
 def _bar(plan: Plan, ascii_only: bool) -> str:
-    cells = _PLAIN_CELLS if ascii_only else PART_CELLS
+    cells = PLAIN_CELLS if ascii_only else PART_CELLS
     drawn, at = "", 0.0
     for name, part in parts(plan):
         at += max(0.0, part)
@@ -83,7 +83,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _vram(plan: Plan, ascii_only: bool) -> list[str]:
-    spent, cells = plan.memory, _PLAIN_CELLS if ascii_only else PART_CELLS
+    spent, cells = plan.memory, PLAIN_CELLS if ascii_only else PART_CELLS
     legend = "  ".join(
         f"{cells[name]} {name} {part / GIB:.1f}" if part > 0 else f"! short by {-part / GIB:.1f}"
         for name, part in parts(plan)

@@ -27,6 +27,7 @@ from qtop.ui.display import DisplayMixin
 from qtop.ui.keyboard import KeyboardMixin
 from qtop.ui.look import Look
 from qtop.ui.panels.header import Status
+from qtop.ui.plan_mixin import PlanMixin
 from qtop.ui.playback import Playback
 from qtop.ui.plots import Plot
 from qtop.ui.probing import Probing
@@ -44,7 +45,7 @@ MESSAGE_S = 6.0
 DEBUG = bool(os.environ.get("QTOP_DEBUG"))
 
 
-class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
+class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, PlanMixin, App[None]):
     """Shows a session. ``prompt`` and ``max_tokens`` are for the key p."""
 
     TITLE = "qtop"
@@ -120,6 +121,8 @@ class QtopApp(ThemeMixin, DisplayMixin, KeyboardMixin, TimeMixin, App[None]):
         self.session.start()
         self.look_through()
         self.run_later(self.changes.greet)
+        if self.first_screen:
+            self.action_show(self.first_screen)
 
     def _tell_failure(self) -> None:
         """A fault of qtop's own while it samples leaves an old screen standing: it must not do so in silence."""

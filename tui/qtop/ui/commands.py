@@ -35,6 +35,9 @@ HELP = """\
 | `g` `t` `v` `P` | the screens: GPUs, threads, server, one chart; again, `o` or `Esc`: the overview; `Tab`: the next |
 | `↑` `↓` `←` `→` | there: choose a field or an earlier test, change it; digits type, `e` types a text |
 | `x` | there: mark two tests to compare them (so does `space`); `PgDn`: more of the one shown |
+| `L` | plan a server: `↑` `↓` choose, `←` `→` change (shift: a little), digits: exactly, `Backspace`: default |
+| `n` `x` `l` | there: the nearest that fits, the longest context, as the server here runs; `PgDn`: more |
+| `w` `S` | there: the command to a file; start it by `qtop serve`, after a preview (again: end it) |
 | `G` | the guide, checked here: `↑` `↓` choose a claim, `Enter` tells all of it |
 | `d` | start a small demo server, when there is none |
 | `s` | choose the server, when there are several |
@@ -70,6 +73,7 @@ SCREENS = (
     ("p", "probe", "test prompts: choose, watch, compare"),
     ("F", "findings", "every rule, and what qtop says of it now"),
     ("T", "tuning", "what could be changed now, and what was"),
+    ("L", "plan", "what would fit and how fast it would be; the command that starts it"),
     ("G", "guide", "the guide, claim by claim, checked here"),
 )
 """Key, name and explanation of the screens beside the overview."""
@@ -102,6 +106,10 @@ def new_screen(name: str) -> MainScreen:
             from qtop.ui.screens.probe import ProbeScreen
 
             return ProbeScreen()
+        case "plan":
+            from qtop.ui.screens.plan import PlanScreen
+
+            return PlanScreen()
         case "guide":
             from qtop.ui.screens.guide import GuideScreen
 

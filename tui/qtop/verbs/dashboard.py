@@ -24,6 +24,7 @@ from qtop.verbs.terminal import person_environ
 
 if TYPE_CHECKING:
     from qtop.demo.server import DemoServer
+    from qtop.ui.app import QtopApp
     from qtop.ui.look import Look
 
 CLOSE_S = 6.0
@@ -82,8 +83,10 @@ def run_app(
     count_tty: Callable[[Callable[[], int]], None],
     autoprobe: bool = False,
     keep_prompts: bool = False,
+    prepare: Callable[[QtopApp], None] | None = None,
 ) -> int:
-    """Run the screen until it ends; then close the session and the demo server, and only then leave."""
+    """Run the screen until it ends; then close the session and the demo server, and only then leave. ``prepare`` is
+    called with the app before it runs."""
     from qtop.ui.app import QtopApp
 
     servers: list[DemoServer] = [demo] if demo is not None else []
@@ -107,6 +110,8 @@ def run_app(
         start_demo=start_demo,
         keep_prompts=keep_prompts,
     )
+    if prepare is not None:
+        prepare(app)
     count_tty(lambda: app.bytes_written)
     closing = threading.Lock()
 

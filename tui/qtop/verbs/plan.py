@@ -7,30 +7,27 @@ import importlib
 import shutil
 import sys
 import time
-from typing import Any
 
 from qtop.act.launch_files import Installed, checked, installed, rendered
+from qtop.act.plan_here import Asked, host_facts, same_model, seen, wish_of
 from qtop.collect import membw as bandwidth
-from qtop.collect.model_files import find
 from qtop.config import Settings
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError
-from qtop.model.frame import Frame
-from qtop.model.gpus import GPUS, named
-from qtop.model.model_config import decoder
-from qtop.model.presets import PRESETS, preset, preset_decoder
-from qtop.model.vllm_defaults import NEWEST, version_of
+from qtop.model.gpus import GPUS
+from qtop.model.presets import PRESETS, preset_decoder
 from qtop.plan.command import unnamed, words
 from qtop.plan.compare import compare
 from qtop.plan.host import Measured, judge, meant
-from qtop.plan.making import Wish, make
-from qtop.plan.scenarios import GUIDES_CARD, GUIDES_MODEL, SCENARIOS, recompute
-from qtop.plan.serving import DTYPES, Card, Model, card
+from qtop.plan.making import make
+from qtop.plan.scenarios import SCENARIOS, recompute
+from qtop.plan.serving import Model
 from qtop.plan.vram import spread_weights
 from qtop.report.plan import Extras, plan_document, plan_text, wrapped
 from qtop.sample import Absent
-from qtop.units import GIB, number
+from qtop.units import number
 from qtop.verbs.look import whole_of
-from qtop.verbs.plan_live import cpu_here, gpu_here, host_alone, host_facts, look, on_cpu, seen
+from qtop.verbs.plan_live import host_alone, look
+from qtop.verbs.plan_screen import plan_screen
 from qtop.verbs.terminal import is_plain, print_json
 
 WIDEST = 110
@@ -45,6 +42,8 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
         print(_list())
         return EXIT_OK
     vllm = installed(args.vllm)
+    if args.screen:
+        return plan_screen(args, settings, _asked(args, vllm))
     # A model and a card by name need no look at GPUs and servers; the host is told beside them all the same.
     beside = args.model is None or args.gpu in (None, "live")
     if args.source:
@@ -53,7 +52,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
         frame = look(args, settings)
     else:
         frame = host_alone()
-    wish = _wish(args, frame, vllm)
+    wish = wish_of(_asked(args, vllm), frame)
     scenario = recompute(SCENARIOS[args.scenario], wish) if args.scenario else None
     made = make(wish) if scenario is None else (scenario.reached or scenario.wished)
     if args.write:
@@ -74,7 +73,9 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
         measured=meant(_measured(wish.model), wish.prompt or made.serving.context // 2) if args.measure else (),
         checked=accepted,
         checked_text=said,
-        compared=compare(made, running) if running is not None and (args.model is None or _same(wish, frame)) else None,
+        compared=compare(made, running)
+        if running is not None and (args.model is None or same_model(wish.model, frame))
+        else None,
         scenario=scenario,
     )
     if args.json:
@@ -89,123 +90,23 @@ def _width() -> int:
     return max(60, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns if sys.stdout.isatty() else WIDEST))
 
 
-def _same(wish: Wish, frame: Frame) -> bool:
-    """Whether the plan is of the model that runs here."""
-    server = frame.server
-    if isinstance(server, Absent) or isinstance(server.model, Absent):
-        return False
-    own = preset(server.model)
-    return wish.model.name == server.model or (own is not None and own == preset(wish.model.name))
-
-
-def _wish(args: argparse.Namespace, frame: Frame, vllm: Installed | None) -> Wish:
-    """What was asked for; a running vLLM's own settings where nothing was, and its model and GPU are meant."""
-    name, card_name = args.model, args.gpu
-    own: dict[str, Any] = {}
-    server = frame.server
-    live = card_name in (None, "live")
-    if args.scenario and name is None and (isinstance(server, Absent) or not live):
-        name = GUIDES_MODEL  # a scenario is the guide's, and so is its model where no other is meant
-    if args.scenario and card_name is None and (isinstance(frame.gpus, Absent) or not frame.gpus):
-        card_name = GUIDES_CARD
-    if name is None:
-        if isinstance(server, Absent) or isinstance(server.model, Absent):
-            raise QtopError("no server runs here to take the model from", "Name it with --model.")
-        model = _served(frame, server.model)
-        if live:
-            own = _own(frame)
-    else:
-        model = _model(name)
-    gpu, count = _gpu(card_name, frame)
-    version = vllm.version if vllm is not None and args.vllm is not None else own.pop("version", None)
-    own.pop("version", None)
-    asked = {
+def _asked(args: argparse.Namespace, vllm: Installed | None) -> Asked:
+    """What the options say."""
+    given = {
         "context": args.context, "seqs": args.seqs, "budget": args.batched_tokens, "utilization": args.utilization,
         "weights": args.weights, "kv": args.kv, "eager": args.eager, "gpus": args.gpus,
         "pool_bytes": args.kv_memory, "dtype": args.dtype,
     }  # fmt: skip
-    chosen = {"gpus": count if own else 1} | own | {key: value for key, value in asked.items() if value is not None}
-    version = version or (vllm.version if vllm is not None else NEWEST)
-    return Wish(model=model, gpu=gpu, goal=args.goal, version=version, prompt=args.prompt, **chosen)
-
-
-def _own(frame: Frame) -> dict[str, Any]:
-    """A running vLLM's settings."""
-    server, view = frame.server, frame.settings
-    if isinstance(server, Absent) or server.engine != "vllm" or isinstance(view, Absent):
-        return {}
-    found: dict[str, Any] = {}
-    for key, name in (("context", "max_model_len"), ("seqs", "max_num_seqs"), ("budget", "max_num_batched_tokens"),
-                      ("gpus", "tensor_parallel_size")):  # fmt: skip
-        value = view.number(name)
-        if value is not None and value >= 1:
-            found[key] = int(value)
-    space = view.number("kv_cache_memory_bytes") or (view.number("VLLM_CPU_KVCACHE_SPACE") or 0.0) * GIB
-    if space > 0:
-        found["pool_bytes"] = space
-    dtype = view.get("dtype")
-    if dtype is not None and dtype.value.removeprefix("torch.") in DTYPES:
-        found["dtype"] = dtype.value.removeprefix("torch.")
-    share = view.number("gpu_memory_utilization")
-    if share is not None and 0 < share <= 1:
-        found["utilization"] = share
-    text = {name: one.value.lower() for name in ("kv_cache_dtype", "quantization", "enforce_eager")
-            if (one := view.get(name)) is not None}  # fmt: skip
-    if text.get("kv_cache_dtype", "").startswith("fp8"):
-        found["kv"] = "fp8"
-    if text.get("quantization") == "fp8":
-        found["weights"] = "fp8"
-    found["eager"] = text.get("enforce_eager") == "on"
-    version = None if isinstance(server.version, Absent) else version_of(server.version)
-    if version is not None:
-        found["version"] = version
-    return found
-
-
-def _served(frame: Frame, served: str) -> Model:
-    """The model of the server that runs here: the folder that it was started with where that can be read, else its
-    name's."""
-    told = None if isinstance(frame.settings, Absent) else frame.settings.get("model")
-    for name in (told.value if told is not None else served, served):
-        try:
-            return _model(name)
-        except QtopError:
-            continue
-    raise QtopError(
-        f"the shape of {served}, which runs here, is not known: no config.json of it was found",
-        "Give its folder with --model, or another model and a --gpu.",
+    return Asked(
+        model=args.model,
+        gpu=args.gpu,
+        goal=args.goal,
+        scenario=bool(args.scenario),
+        prompt=args.prompt,
+        version=vllm.version if vllm is not None else None,
+        version_named=args.vllm is not None,
+        given={key: value for key, value in given.items() if value is not None},
     )
-
-
-def _model(name: str) -> Model:
-    """A folder, a config.json, a repository in the cache, or a preset."""
-    files = find(name)
-    if files is not None:
-        shown = name.removesuffix("/config.json") or name
-        return Model(shown, decoder(files.config), files.source, files.weight_bytes, files.tokenizer)
-    known = preset(name)
-    if known is None:
-        raise QtopError(
-            f"model {name} is neither a folder here, nor in the Hugging Face cache, nor a preset",
-            "Give its folder or config.json; `qtop plan --list` says the presets.",
-        )
-    repository = known.source.removeprefix("huggingface.co/").split(" ")[0]
-    shown = name if "/" in name else repository
-    return Model(shown, preset_decoder(known.name), f"preset {known.name} ({known.source})")
-
-
-def _gpu(name: str | None, frame: Frame) -> tuple[Card, int]:
-    if name == "cpu" or (name in (None, "live") and on_cpu(frame)):
-        return cpu_here(frame), 1
-    if name in (None, "live"):
-        return gpu_here(frame)
-    assert name is not None
-    known = named(name)
-    if known is None:
-        raise QtopError(
-            f"GPU {name} is not known", f"Known are {', '.join(one.name for one in GPUS)}; or live, the one here."
-        )
-    return card(known), 1
 
 
 def _measured(model: Model) -> Measured:

@@ -60,5 +60,6 @@ def add(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     one.add_argument("--write", choices=["shell", "yaml", "systemd", "compose"], help="print only the command, as this")
     one.add_argument("--measure", action="store_true", help="measure tokenizer and memory: about a second of copying")
     one.add_argument("--from", dest="source", metavar="FILE", help="beside the server of a recording instead")
+    one.add_argument("--screen", action="store_true", help="as a screen on which each of these is changed")
     one.add_argument("--list", action="store_true", help="list the presets and the GPUs of the table")
     one.add_argument("--json", action="store_true", help="print one JSON document")
