@@ -41,7 +41,6 @@ def make(llama_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         server.stop()
 
 
-@pytest.mark.measured
 def test_served_changed_under_load_and_back(make: Callable[..., Llama]) -> None:
     server = make(sys.executable, "-m", "qtop", "serve", "--name", "real", "--")
     with streams(server.port, 1, tokens=50):
@@ -78,7 +77,6 @@ def test_bare_one_that_is_worse_is_put_back_unasked(make: Callable[..., Llama]) 
     assert undo(Journal()).text == "nothing to undo"
 
 
-@pytest.mark.measured
 def test_a_load_that_goes_with_the_old_server_is_no_improvement(make: Callable[..., Llama]) -> None:
     """Streams that end with it and do not come back: alone, a test prompt is faster, whatever the change does."""
     server = make()

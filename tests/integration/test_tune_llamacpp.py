@@ -19,7 +19,7 @@ SWAPPINESS = Path("/proc/sys/vm/swappiness")
 
 HOGS = 1
 
-pytestmark = [needs_two_cpus, pytest.mark.root, pytest.mark.measured]
+pytestmark = [needs_two_cpus, pytest.mark.root]
 
 
 def tune(state: Path, url: str, only: str) -> subprocess.Popen[str]:
@@ -27,6 +27,7 @@ def tune(state: Path, url: str, only: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment(state), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.measured
 def test_kept_put_back_and_reported(make_llama_server: MakeLlamaServer, tmp_path: Path) -> None:
     server = make_llama_server(threads=1)
     pin(server.pid, {SHARED})

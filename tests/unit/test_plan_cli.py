@@ -17,7 +17,7 @@ import yaml
 
 from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
 from qtop.act.launchers.unit_text import assignments, split
-from qtop.act.plan_here import gpu_here, wish_of
+from qtop.act.plan_here import gpu_here, named_model, wish_of
 from qtop.cli import build_parser, main
 from qtop.collect import membw as bandwidth
 from qtop.collect.model_files import find
@@ -33,7 +33,7 @@ from qtop.plan.compare import Seen, compare
 from qtop.plan.host import HostFacts, Measured, judge, meant
 from qtop.plan.making import Plan, Wish, make
 from qtop.plan.scenarios import SCENARIOS, recompute
-from qtop.plan.serving import Model, card
+from qtop.plan.serving import Model, card, form_of
 from qtop.record.reader import Recording
 from qtop.report.plan import Extras, parts, plan_text
 from qtop.sample import Absent, Why
@@ -314,6 +314,28 @@ def test_a_scenario_is_of_the_guides_model_on_its_card_unless_another_is_meant()
     parsed = build_parser().parse_args(["plan", "--scenario", "long", "--model", "qwen3-8b", "--gpu", "L4"])
     wish = wish_of(_asked(parsed, None), Frame(0.0, 0.0))
     assert (wish.model.name, wish.gpu.name) == ("Qwen/Qwen3-8B", "L4")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "form"),
+    [
+        ("qwen3-4b", "Qwen/Qwen3-4B", "bf16"),
+        ("Qwen/Qwen3-4B-FP8", "Qwen/Qwen3-4B-FP8", "fp8"),
+        ("Qwen3-4B-AWQ", "Qwen/Qwen3-4B-AWQ", "awq"),
+        ("RedHatAI/Llama-3.1-8B-Instruct-quantized.w4a16", "RedHatAI/Llama-3.1-8B-Instruct-quantized.w4a16", "awq"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Mistral-7B-Instruct-v0.3", "bf16"),
+        ("my-qwen3-4b-finetune", "my-qwen3-4b-finetune", "bf16"),
+    ],
+)
+def test_a_name_that_holds_a_presets(name: str, shown: str, form: str) -> None:
+    model = named_model(name)
+    assert (model.name, form_of(model, "auto")) == (shown, form)
+
+
+def test_another_release_is_not_taken_for_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, ["plan", "--model", "qwen3-4b-2507", "--gpu", "L4"], EXIT_USAGE)
+    assert "Did you mean Qwen3-4B-Instruct-2507 or Qwen3-4B-Thinking-2507?" in out
+    assert "Give its folder" in said(capsys, ["plan", "--model", "Qwen3-4B-2612", "--gpu", "L4"], EXIT_USAGE)
 
 
 def test_what_only_just_fits_says_so_and_what_is_too_long_names_the_longest() -> None:

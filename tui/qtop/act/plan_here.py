@@ -13,7 +13,7 @@ from qtop.errors import QtopError
 from qtop.model.frame import Frame, GpuView
 from qtop.model.gpus import GPUS, GpuSpec, named
 from qtop.model.model_config import decoder
-from qtop.model.presets import preset, preset_decoder
+from qtop.model.presets import PRESETS, meant, preset, preset_decoder
 from qtop.model.roofline import bandwidth_of, gpus_of_server
 from qtop.model.vllm_defaults import NEWEST, Version, version_of
 from qtop.plan.compare import Seen
@@ -287,15 +287,25 @@ def named_model(name: str) -> Model:
     if files is not None:
         shown = name.removesuffix("/config.json") or name
         return Model(shown, decoder(files.config), files.source, files.weight_bytes, files.tokenizer)
-    known = preset(name)
-    if known is None:
+    found = meant(name)
+    if found is None:
         raise QtopError(
             f"model {name} is neither a folder here, nor in the Hugging Face cache, nor a preset",
             "Give its folder or config.json; `qtop plan --list` says the presets.",
         )
+    known = found.preset
+    if found.other:
+        like = [one.name for one in PRESETS if found.other in one.name.lower() and one.name.startswith(known.name)]
+        hint = f"Did you mean {' or '.join(like)}?" if like else "Give its folder or config.json."
+        raise QtopError(f"model {name} is not the preset {known.name}: {found.other} may be another release", hint)
     repository = known.source.removeprefix("huggingface.co/").split(" ")[0]
-    shown = name if "/" in name else repository
-    return Model(shown, preset_decoder(known.name), f"preset {known.name} ({known.source})")
+    short = name.lower() == known.name.lower()
+    shown = repository if short else name if "/" in name or found.strange else f"{repository.split('/')[0]}/{name}"
+    shape, source = preset_decoder(known.name), f"preset {known.name} ({known.source})"
+    if found.quantisation is not None and shape.quantisation is None:
+        shape = msgspec.structs.replace(shape, quantisation=found.quantisation)
+        source += f", {found.quantisation.method} weights by its name"
+    return Model(shown, shape, source)
 
 
 def named_gpu(name: str | None, frame: Frame) -> tuple[Card, int]:

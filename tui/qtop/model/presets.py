@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from qtop.model.decoder import Decoder
-from qtop.model.model_config import decoder
+from qtop.model.decoder import Decoder, Quantisation
+from qtop.model.model_config import BITS, decoder
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -61,9 +62,13 @@ PRESETS = (
     Preset("Qwen3-32B", _qwen3(64, 5120, 25600, 64), f"{_Q}Qwen3-32B", 32_762_123_264),
     Preset("Qwen3-30B-A3B-Instruct-2507", _moe(48, 2048, 6144, 32, 768, **_LONG), f"{_Q}Qwen3-30B-A3B-Instruct-2507",
            30_532_122_624),
+    Preset("Qwen3-30B-A3B-Thinking-2507", _moe(48, 2048, 6144, 32, 768, **_LONG), f"{_Q}Qwen3-30B-A3B-Thinking-2507",
+           30_532_122_624),
     Preset("Qwen3-30B-A3B", _moe(48, 2048, 6144, 32, 768), f"{_Q}Qwen3-30B-A3B", 30_532_122_624),
     Preset("Qwen3-235B-A22B-Instruct-2507", _moe(94, 4096, 12288, 64, 1536, **_LONG),
            f"{_Q}Qwen3-235B-A22B-Instruct-2507", 235_093_634_560),
+    Preset("Qwen3-235B-A22B-Thinking-2507", _moe(94, 4096, 12288, 64, 1536, **_LONG),
+           f"{_Q}Qwen3-235B-A22B-Thinking-2507", 235_093_634_560),
     Preset("Qwen3-235B-A22B", _moe(94, 4096, 12288, 64, 1536), f"{_Q}Qwen3-235B-A22B", 235_093_634_560),
     Preset("Llama-3.1-8B", _llama(32, 4096, 14336, 32), f"{_M}Llama-3.1-8B", 8_030_261_248),
     Preset("Llama-3.1-70B", _llama(80, 8192, 28672, 64), f"{_M}Llama-3.1-70B", 70_553_706_496),
@@ -104,6 +109,46 @@ def preset(model: str) -> Preset | None:
     """The preset whose name a model's name holds, None where none does ("Qwen/Qwen3-4B-Instruct-2507-FP8")."""
     lowered = model.lower()
     return next((one for one in PRESETS if one.name.lower() in lowered), None)
+
+
+_KIND = re.compile(r"instruct|it|chat|base|thinking|hf|dynamic|quantized|marlin|sym|block|v\d+(\.\d+)?|g\d+")
+"""Words of a name that leave a model's shape as it is."""
+_HELD = (
+    (re.compile(r"fp8|float8|w8a8fp8"), "fp8", "fp8"),
+    (re.compile(r"awq|w4a16|int4|4bit|4bits|gptq"), "awq", "int4"),
+    (re.compile(r"int8|w8a8|w8a16|8bit|8bits"), "compressed-tensors", "int8"),
+    (re.compile(r"nvfp4|fp4|mxfp4"), "nvfp4", "nvfp4"),
+)
+"""Words that say how its weights are held; method and name of ``BITS``."""
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """What a model's name says of it."""
+
+    preset: Preset
+    strange: tuple[str, ...]
+    """Words that are neither the preset's nor known to leave its shape."""
+    other: str
+    """Such a word with a figure in it, "" for none: another release, whose context or shape may be another."""
+    quantisation: Quantisation | None
+    """How its name says that its weights are held."""
+
+
+def meant(model: str) -> Meant | None:
+    """The preset that a name holds, and what the rest of the name says; None where it holds none."""
+    known = preset(model)
+    if known is None:
+        return None
+    words = re.split(r"[-_]|\.(?=[a-z])", model.rpartition("/")[2].lower().replace(known.name.lower(), "-"))
+    held, strange = None, []
+    for word in filter(None, words):
+        found = next((one for one in _HELD if one[0].fullmatch(word)), None)
+        if found is not None:
+            held = Quantisation(found[1], BITS[found[2]])
+        elif not _KIND.fullmatch(word):
+            strange.append(word)
+    other = next((word for word in strange if any(char.isdigit() for char in word)), "")
+    return Meant(known, tuple(strange), other, held)
 
 
 @lru_cache(maxsize=64)
