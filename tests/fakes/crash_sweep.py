@@ -139,8 +139,10 @@ class Sweep:
         made, deaths = calls(log), 0
         wanted = -signal.SIGKILL if self.spec["helper"] != "dies" else None
         for at, call in enumerate(made, 1):
-            # What the helper writes is the kernel's, which takes a value whole.
-            for mode in ("before", "after", *(["torn"] if call == "write" and not self.spec["helper"] else [])):
+            # After one call is before the next. What the helper writes is the kernel's, which takes a value whole.
+            modes = ["before", *(["after"] if at == len(made) else [])]
+            modes += ["torn"] if call == "write" and not self.spec["helper"] else []
+            for mode in modes:
                 where = f"{name}, {mode} call {at} ({call})"
                 status = self.trial(prepare, work, {"QTOP_KILL_AT": str(at), "QTOP_KILL_MODE": mode})
                 if wanted is not None and status != wanted:

@@ -103,6 +103,16 @@ def test_apply_killed_before_every_call_is_undone(shim: Path, server: tuple[str,
     assert masks(pid) == before
 
 
+def deaths(mode: str, made: list[str]) -> list[int]:
+    """Where to die. After one call nothing has happened that had not before the next, so only the last has an after;
+    only what is written can be torn."""
+    return {
+        "before": list(range(1, len(made) + 1)),
+        "after": [len(made)],
+        "torn": [n for n, name in enumerate(made, 1) if name == "write"],
+    }[mode]
+
+
 @pytest.mark.parametrize("mode", ["before", "after", "torn"])
 def test_a_change_that_is_put_back_may_die_anywhere(
     mode: str, shim: Path, target: ThreadedProcess, tmp_path: Path
@@ -114,8 +124,7 @@ def test_a_change_that_is_put_back_may_die_anywhere(
     assert masks(target.pid) == before
     made = calls(first)
     assert made.count("sched_setaffinity") == 6
-    deaths = [n for n, name in enumerate(made, 1) if mode != "torn" or name == "write"]
-    for at in deaths:
+    for at in deaths(mode, made):
         state = tmp_path / str(at)  # a new journal each time: its folder is synced as well
         died = drive(state, target, "no effect", deadly(shim, at, mode))
         assert died.returncode == -signal.SIGKILL, (at, made[at - 1], died.stdout)
@@ -135,7 +144,7 @@ def test_undo_killed_at_every_call_is_finished_by_undo(
     made = calls(log)
     assert made.count("sched_setaffinity") == 3
     assert made[-1] == "fsync"
-    for at in [n for n, name in enumerate(made, 1) if mode != "torn" or name == "write"]:
+    for at in deaths(mode, made):
         assert drive(tmp_path, target, "none").returncode == 0
         assert masks(target.pid) != before
         died = drive(tmp_path, target, "undo", deadly(shim, at, mode))

@@ -44,40 +44,39 @@ def sweep(
     words: tuple[str, str, str],
     state: str,
     extra: Mapping[str, str] | None = None,
-    modes: tuple[str, ...] = ("before", "after"),
+    mode: str = "before",
 ) -> dict[str, list[str]]:
-    """Die before each call and after each; the calls that the change, and the undo, were made of."""
+    """Die before each call, which is after the one before; the calls that the change, and the undo, were made of."""
     before = subprocess.run(state, shell=True, capture_output=True, text=True, check=True).stdout
     made: dict[str, list[str]] = {}
-    for mode in modes:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.fakes.live_sweep", *words, mode],
-            env=environment(
-                folder / mode,
-                {
-                    "LD_PRELOAD": str(shim),
-                    "QTOP_SWEEP_STATE": state,
-                    "QTOP_SWEEP_AUTOGROUPS": "/nonexistent",
-                    **(extra or {}),
-                },
-            ),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        rounds: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-        for one in rounds:
-            assert one["state"] == before, one
-            assert one["left"] == 0, one
-            assert "Error" not in one["said"], one
-        for what in ("apply", "undo"):
-            those = [one for one in rounds if one["what"] == what]
-            assert [one["killed"] for one in those] == [True] * (len(those) - 1) + [False]
-            made[what] = those[-1]["calls"]
-            assert len(those) == len(made[what]) + 1
-            assert those[-1]["said"].startswith("put back: worse" if what == "apply" else "undone: "), those[-1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fakes.live_sweep", *words, mode],
+        env=environment(
+            folder / mode,
+            {
+                "LD_PRELOAD": str(shim),
+                "QTOP_SWEEP_STATE": state,
+                "QTOP_SWEEP_AUTOGROUPS": "/nonexistent",
+                **(extra or {}),
+            },
+        ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rounds: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    for one in rounds:
+        assert one["state"] == before, one
+        assert one["left"] == 0, one
+        assert "Error" not in one["said"], one
+    for what in ("apply", "undo"):
+        those = [one for one in rounds if one["what"] == what]
+        assert [one["killed"] for one in those] == [True] * (len(those) - 1) + [False]
+        made[what] = those[-1]["calls"]
+        assert len(those) == len(made[what]) + 1
+        assert those[-1]["said"].startswith("put back: worse" if what == "apply" else "undone: "), those[-1]
     return made
 
 
@@ -146,10 +145,10 @@ def test_lora(shim: Path, tmp_path: Path) -> None:
         subject = f"url:{server.url}#{os.getpid()}"
         state = shlex.join([sys.executable, "-S", "-c", MODELS, server.url])
         extra = {"QTOP_API_KEY": "sesame"}
-        made = sweep(shim, tmp_path, ("lora", "load:red=/adapters/red", subject), state, extra, ("before",))
+        made = sweep(shim, tmp_path, ("lora", "load:red=/adapters/red", subject), state, extra)
         assert "send" in made["apply"]
         server.loras["blue"] = "/adapters/blue"
-        sweep(shim, tmp_path / "unload", ("lora", "unload:blue", subject), state, extra, ("after",))
+        sweep(shim, tmp_path / "unload", ("lora", "unload:blue", subject), state, extra)
     for journal in tmp_path.rglob("journal.jsonl"):
         assert "sesame" not in journal.read_text()
 

@@ -119,8 +119,8 @@ def test_after_so_many_seconds_nothing_new_is_sent(server: SseServer) -> None:
 
 def test_a_server_that_only_fails_is_left_alone(server: SseServer) -> None:
     assert len(results_of(run(request(server, "html", requests=100)))) == 2
-    assert len(results_of(run(request(server, "html", requests=500, concurrency=4)))) < 50
-    assert len(results_of(run(request(server, "html", requests=2000, rate=500.0, concurrency=0)))) < 2000
+    assert len(results_of(run(request(server, "html", requests=500, concurrency=4)))) < 250
+    assert len(results_of(run(request(server, "html", requests=10_000, rate=500.0, concurrency=0)))) < 5000
 
 
 def test_what_a_server_refuses_is_dropped_once_for_all_streams(server: SseServer) -> None:
