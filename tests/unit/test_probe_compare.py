@@ -76,6 +76,24 @@ def test_where_one_is_worse_and_the_other_better_the_whole_request_decides(
     assert "E2E" in told.text
 
 
+@pytest.mark.parametrize(
+    ("after", "gap", "anew", "expected"),
+    [
+        (22.6, 20.0, False, "worse"),  # the same server: it is
+        (22.6, 20.0, True, "within noise"),  # as starts differ: 5 ms of a quarter of a second
+        (13.0, 20.0, True, "within noise"),
+        (400.0, 20.0, True, "worse"),  # of the whole request too
+        (22.6, 26.0, True, "worse"),  # the gaps say so
+        (17.5, 14.0, True, "better"),
+    ],
+)
+def test_after_a_new_start_ttft_alone_does_not_decide(after: float, gap: float, anew: bool, expected: str) -> None:
+    before = side([17.4, 17.5, 17.5, 17.6, 17.5, 17.4])
+    told = compare(before, side([after] * 6, gap), anew=anew)
+    assert told.verdict == expected
+    assert (told.whole is not None) is (anew and gap == 20.0)
+
+
 def test_a_band_wider_than_the_figure_is_said_in_words() -> None:
     told = compare(side([10, 20, 30, 40, 9000, 11, 12]), side([10] * 7))
     assert told.ttft.verdict == "within noise"

@@ -43,6 +43,8 @@ class Block:
     results: Results = field(default_factory=list)
     load: Load | None = None
     """None where it is not known."""
+    start: int = 0
+    """Which start of the server it was measured on, counted from the meter's first."""
 
 
 class ProbeMeter:
@@ -65,6 +67,7 @@ class ProbeMeter:
         self._on_event = on_event
         self._cancelled = threading.Event()
         self._run: ProbeRun | None = None
+        self._start = 0
 
     def cancel(self) -> None:
         """Stop measuring; the measurement under way raises Refused, and the transaction puts things back."""
@@ -97,6 +100,7 @@ class ProbeMeter:
     def warm_up(self) -> None:
         """A block that nobody looks at: measured on an idle vLLM, the TTFT of the first after a start is a quarter
         longer."""
+        self._start += 1
         self._block()
 
     def judge(self, befores: list[Block], afters: list[Block]) -> Judgement:
@@ -108,7 +112,8 @@ class ProbeMeter:
         """As ``judge``; it takes no server."""
         once = len(befores) == len(afters) == 1
         sides = [[block.results for block in side] for side in (befores, afters)]
-        told = compare(sides[0][0], sides[1][0], halves=True) if once else compare_in_turn(*sides)
+        anew = once and befores[0].start != afters[0].start
+        told = compare(sides[0][0], sides[1][0], halves=True, anew=anew) if once else compare_in_turn(*sides)
         verdict = VERDICTS.get(told.verdict, told.verdict)
         text = told.text.replace(told.verdict, verdict, 1)
         loads = [mean_of([block.load for block in side]) for side in (befores, afters)]
@@ -130,7 +135,7 @@ class ProbeMeter:
             and not known_within(results, ENOUGH_PCT)
         ):
             results += self._measure(msgspec.structs.replace(request, warmup=0), watch)
-        return Block(results, watch.load(results, time.monotonic() - begun))
+        return Block(results, watch.load(results, time.monotonic() - begun), self._start)
 
     def _measure(self, request: ProbeRequest, watch: LoadWatch) -> Results:
         if self._cancelled.is_set():
