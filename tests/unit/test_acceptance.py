@@ -6,14 +6,15 @@ import msgspec
 import pytest
 from tests.unit.test_probe_summary import result
 
-from qtop.model.roofline import SHAPES, Hardware
+from qtop.model.presets import preset_decoder
+from qtop.model.roofline import Hardware, shape
 from qtop.plan.acceptance import Acceptance, Line, accept, guide_why
 from qtop.probe.summary import summarise_all
 from qtop.probe.timing import ProbeResult
 from qtop.verbs.check import verdict_lines
 
-H100 = Hardware(SHAPES["qwen3-4b"], 3.35e12, 1, "NVIDIA H100 80GB HBM3")
-RTX_4090D = Hardware(SHAPES["qwen3-4b"], 1.008e12, 1, "NVIDIA GeForce RTX 4090 D")
+H100 = Hardware(shape(preset_decoder("Qwen3-4B")), 3.35e12, 1, "NVIDIA H100 80GB HBM3")
+RTX_4090D = Hardware(shape(preset_decoder("Qwen3-4B")), 1.008e12, 1, "NVIDIA GeForce RTX 4090 D")
 
 
 def answers(ttft_ms: float, gap_ms: float, n: int = 20, failed: int = 0, late: int = 0) -> list[ProbeResult]:

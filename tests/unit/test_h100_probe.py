@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from qtop.model.roofline import SHAPES, Hardware
+from qtop.model.presets import preset_decoder
+from qtop.model.roofline import Hardware, shape
 from qtop.plan.acceptance import accept
 from qtop.probe.baseline import compare_all, load, overall
 from qtop.probe.summary import Summary, summarise_all
@@ -75,7 +76,7 @@ def test_an_older_result_gives_the_same_summary_today() -> None:
 
 
 def test_it_passes_by_the_rooflines_line_and_not_by_the_guides() -> None:
-    card = Hardware(SHAPES["qwen3-4b"], 3.352e12, 1, "NVIDIA H100 80GB HBM3")
+    card = Hardware(shape(preset_decoder("Qwen3-4B")), 3.352e12, 1, "NVIDIA H100 80GB HBM3")
     verdict = accept(summarise_all(results(CHECK)), card, "", 1, 256, 20)
     assert verdict.passed
     assert [line.passed for line in verdict.guide] == [True, False]  # 1 121 ms

@@ -11,7 +11,7 @@ from qtop.model.decoder import Decoder
 from qtop.model.gpus import GPUS, exactly, named
 from qtop.model.model_config import decoder
 from qtop.model.presets import PRESETS, preset, preset_decoder
-from qtop.model.roofline import SHAPES, bound, shape_of
+from qtop.model.roofline import bound, shape, shape_of
 
 QWEN = dict(PRESETS[2].config)
 
@@ -68,10 +68,10 @@ def test_a_name_means_the_most_special_preset() -> None:
 
 def test_the_roofline_knows_every_plain_preset() -> None:
     found = shape_of("Qwen/Qwen3-8B")
-    assert found is not None and found == SHAPES["qwen3-8b"]
+    assert found is not None and found == shape(preset_decoder("Qwen3-8B"))
     assert found.resident == 2 * 8_190_735_360 and found.weights < found.resident
     assert shape_of("openai/gpt-oss-20b") is None, "its cache a token is not one figure"
-    small, large = SHAPES["qwen3-4b"], SHAPES["qwen3-32b"]
+    small, large = shape(preset_decoder("Qwen3-4B")), shape(preset_decoder("Qwen3-32B"))
     assert bound(small, 1e12, 1, 0) > bound(large, 1e12, 1, 0)
     assert bound(small, 1.008e12, 1, 0) == pytest.approx(125.3, abs=0.1)
 

@@ -15,7 +15,8 @@ from tests.unit.test_probe_cut import HEAD, ask, raw
 from tests.unit.test_probe_summary import REQUEST, result
 
 from qtop.errors import QtopError
-from qtop.model.roofline import SHAPES, Hardware
+from qtop.model.presets import preset_decoder
+from qtop.model.roofline import Hardware, shape
 from qtop.plan.acceptance import accept
 from qtop.probe import refusal
 from qtop.probe.baseline import load
@@ -183,7 +184,7 @@ def test_the_line_is_for_the_streams_that_ran() -> None:
 
 
 def test_token_counts_do_not_move_the_line() -> None:
-    card = Hardware(SHAPES["qwen3-4b"], 3.35e12, 1, "NVIDIA H100 80GB HBM3")
+    card = Hardware(shape(preset_decoder("Qwen3-4B")), 3.35e12, 1, "NVIDIA H100 80GB HBM3")
     honest = summarise_all([result(tokens=256, i=k) for k in range(20)])
     inflated = msgspec.structs.replace(honest, output_tokens=20 * 10**30)
     limits = [accept(one, card, "", 1, 256, 20).lines[-1].limit for one in (honest, inflated)]

@@ -298,9 +298,9 @@ def named_model(name: str) -> Model:
         like = [one.name for one in PRESETS if found.other in one.name.lower() and one.name.startswith(known.name)]
         hint = f"Did you mean {' or '.join(like)}?" if like else "Give its folder or config.json."
         raise QtopError(f"model {name} is not the preset {known.name}: {found.other} may be another release", hint)
-    repository = known.source.removeprefix("huggingface.co/").split(" ")[0]
+    publisher = known.repository.split("/")[0]
     short = name.lower() == known.name.lower()
-    shown = repository if short else name if "/" in name or found.strange else f"{repository.split('/')[0]}/{name}"
+    shown = known.repository if short else name if "/" in name or found.strange else f"{publisher}/{name}"
     shape, source = preset_decoder(known.name), f"preset {known.name} ({known.source})"
     if found.quantisation is not None and shape.quantisation is None:
         shape = msgspec.structs.replace(shape, quantisation=found.quantisation)

@@ -20,6 +20,7 @@ from qtop.act.knobs import KNOBS
 from qtop.act.proof import Judgement, Meter, judged
 from qtop.act.signals import OneInterrupt
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError, Refused
+from qtop.units import plural
 
 Say = Callable[[str, str], None]
 """(step, text): progress for a person. Steps: measure, journal, apply, check, keep, revert."""
@@ -139,7 +140,7 @@ class _Running:
                 failed = failed or error
         if left := self.left():
             told = f": {failed.message}" if failed else ""
-            raise Refused(f"{left} value{'s' if left != 1 else ''} could not be put back{told}", "Run `qtop undo`.")
+            raise Refused(f"{plural(left, 'value')} could not be put back{told}", "Run `qtop undo`.")
 
     def left(self) -> int:
         """Targets that hold qtop's value."""

@@ -11,6 +11,7 @@ from qtop.act.knobs import KNOBS
 from qtop.act.signals import OneInterrupt
 from qtop.act.transaction import Say, standing
 from qtop.errors import QtopError, Refused
+from qtop.units import plural
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _put_back(
         raise Refused(f"{after.new} values could not be put back", "Run `qtop undo` again.")
     journal.append(change.txn, "undone")
     restored = reading.new
-    text = f"undone: {change.knob}, {restored} value{'s' if restored != 1 else ''} put back"
+    text = f"undone: {change.knob}, {plural(restored, 'value')} put back"
     if reading.gone:
         text += f", {reading.gone} no longer exist"
     if after.drifted:

@@ -23,6 +23,11 @@ class Preset(msgspec.Struct, frozen=True):
     published: int
     """Parameters that the publisher states, or that the checkpoint's index does."""
 
+    @property
+    def repository(self) -> str:
+        """Its name on the hub: "Qwen/Qwen3-4B"."""
+        return self.source.removeprefix("huggingface.co/").split(" ")[0]
+
 
 def _qwen3(layers: int, hidden: int, inner: int, heads: int, kv: int = 8, **more: Any) -> dict[str, Any]:
     return {

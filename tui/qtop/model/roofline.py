@@ -8,13 +8,14 @@ each running sequence gets one token of it. The shapes are those of ``model.pres
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
 from qtop.model.decoder import Decoder
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.model.gpus import named
-from qtop.model.presets import PRESETS, preset, preset_decoder
+from qtop.model.presets import preset, preset_decoder
 from qtop.sample import Absent, Reading, Why
 
 
@@ -38,14 +39,6 @@ def shape(one: Decoder) -> Shape:
     return Shape(2.0 * one.read(1), one.kv_token(2), 2.0 * one.parameters)
 
 
-def _plain(name: str) -> bool:
-    one = preset_decoder(name)
-    return one.quantisation is None and not one.windows
-
-
-SHAPES = {one.name.lower(): shape(preset_decoder(one.name)) for one in PRESETS if _plain(one.name)}
-"""By a part of the model's name, lower case. Without those whose cache a token or whose weights are not one figure."""
-
 UNKNOWN = Absent(Why.UNSUPPORTED, "no roofline for this model and GPU")
 SLACK = 1.2
 """How far a tick may lie above the bound: running requests are counted at its end, tokens all through it."""
@@ -67,10 +60,15 @@ class Roofline(msgspec.Struct, frozen=True):
     reading prompts and activations comes on top (0.40 where GPM measured 0.50, with 16 streams on an H100)."""
 
 
+@lru_cache(maxsize=64)
 def shape_of(model: str) -> Shape | None:
-    """The shape of a model by its name, None if it is not known."""
+    """The shape of a model by its name; None if it is not known, or its cache a token or its weights are not one
+    figure."""
     found = preset(model)
-    return SHAPES.get(found.name.lower()) if found is not None else None
+    if found is None:
+        return None
+    one = preset_decoder(found.name)
+    return None if one.quantisation is not None or one.windows else shape(one)
 
 
 def bandwidth_of(gpu: GpuView) -> float | None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qtop.model.gpus import exactly
-from qtop.model.roofline import SHAPES, Hardware, bound
+from qtop.model.presets import preset_decoder
+from qtop.model.roofline import Hardware, bound, shape
 from qtop.probe.summary import Summary
 
 TTFT_MS = 240.0
@@ -95,7 +96,7 @@ def _e2e(
 
 def guide_why() -> str:
     """Why the guide's 1.1 s cannot be met in bf16 on an RTX 4090 D."""
-    per_s = bound(SHAPES["qwen3-4b"], exactly("RTX 4090 D").bandwidth, 1, 0)
+    per_s = bound(shape(preset_decoder("Qwen3-4B")), exactly("RTX 4090 D").bandwidth, 1, 0)
     return (
         f"a 4090D reads the bf16 weights at most {per_s:.0f} times a second, so {GUIDE_TOKENS} tokens take "
         f"{GUIDE_TOKENS / per_s:.2f} s or more, whatever else is done"

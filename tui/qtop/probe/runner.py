@@ -19,6 +19,7 @@ from qtop.errors import QtopError
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.selfcheck import SelfCheck
 from qtop.probe.timing import ProbeResult
+from qtop.units import plural
 
 KILL_AFTER_S = 2.0
 STDERR_KEPT = 8192
@@ -208,7 +209,7 @@ def plan_text(
         # More than fit: it is the time that ends the test.
         line = f"requests for {request.seconds:g} s, {_up_to(request.asked_tokens)} each"
     else:
-        line = f"{n} request{'' if n == 1 else 's'}, {_up_to(n * request.asked_tokens)}"
+        line = f"{plural(n, 'request')}, {_up_to(n * request.asked_tokens)}"
         if request.seconds:
             line += f", for at most {request.seconds:g} s"
     if request.rate:

@@ -27,7 +27,7 @@ def bundle(recording: Path, out: Path, extra: Mapping[str, bytes], overwrite: bo
     Entries carry no user name and no time but the recording's. One that is being written goes in as far as it is.
     QtopError when the recording is none, ``out`` exists, a name is not a plain file name, or the disk is full.
     """
-    check(recording, out, overwrite)
+    check_new(out, overwrite, recording)
     created = int(Recording(recording, allow_empty=True).header.created)
     folder = _stem(out.name)
     for name in extra:
@@ -46,13 +46,6 @@ def bundle(recording: Path, out: Path, extra: Mapping[str, bytes], overwrite: bo
         out.unlink(missing_ok=True)
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise QtopError(f"cannot write {out}: {reason}") from None
-
-
-def check(recording: Path, out: Path, overwrite: bool = False) -> None:
-    """QtopError where ``bundle`` would refuse to write there: for work that takes a while before."""
-    check_new(out, overwrite)
-    if out.exists() and recording.exists() and out.samefile(recording):
-        raise QtopError(f"{out} is the recording itself: choose another name")
 
 
 def _still(path: Path) -> BinaryIO:

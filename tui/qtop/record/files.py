@@ -10,8 +10,9 @@ from pathlib import Path
 from qtop.errors import QtopError
 
 
-def check_new(path: Path, overwrite: bool = False) -> None:
-    """QtopError where ``create_private`` would refuse what is there now: for work that takes a while before."""
+def check_new(path: Path, overwrite: bool = False, recording: Path | None = None) -> None:
+    """QtopError where ``create_private`` would refuse what is there now, or it is the ``recording`` that it is made of:
+    for work that takes a while before."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -25,6 +26,8 @@ def check_new(path: Path, overwrite: bool = False) -> None:
             raise QtopError(f"{path} exists: choose another name or pass --force")
         if not stat.S_ISREG(mode):
             raise QtopError(f"{path} is not a plain file: choose another name")
+        if recording is not None and recording.exists() and path.samefile(recording):
+            raise QtopError(f"{path} is the recording itself: choose another name")
 
 
 def create_private(path: Path, overwrite: bool = False) -> int:

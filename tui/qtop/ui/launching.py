@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,26 +68,35 @@ class Launching:
             self._look(app.planning.words)
 
     def _look(self, told: list[str]) -> None:
-        app, self._busy = self._app, True
-        app.say("looking what that would run …")
-        named = app.planning.vllm_named
+        named = self._app.planning.vllm_named
 
-        def work() -> None:
+        def work() -> Callable[[], None]:
+            vllm = installed(named)
+            if vllm is None or not vllm.argv:
+                raise QtopError("no vLLM is installed here", "Name its program: qtop plan --screen --vllm PATH")
+            taken, said = checked(told, vllm)
+            if taken is False:
+                raise QtopError(f"the vLLM here does not take it: {said}")
+            port = free_port()
+            return lambda: self._preview(told, vllm, port, said)
+
+        self._beside("looking what that would run …", work)
+
+    def _beside(self, text: str, work: Callable[[], Callable[[], None]]) -> None:
+        """Say ``text``, do the work beside the screen, and then what it gives; or say why not (QtopError)."""
+        app, self._busy = self._app, True
+        app.say(text)
+
+        def run() -> None:
             try:
-                vllm = installed(named)
-                if vllm is None or not vllm.argv:
-                    raise QtopError("no vLLM is installed here", "Name its program: qtop plan --screen --vllm PATH")
-                taken, said = checked(told, vllm)
-                if taken is False:
-                    raise QtopError(f"the vLLM here does not take it: {said}")
-                port = free_port()
+                then = work()
             except QtopError as error:
                 why = str(error)
                 app.run_later(lambda: self._done(why))
             else:
-                app.run_later(lambda: self._preview(told, vllm, port, said))
+                app.run_later(then)
 
-        in_background(work)
+        in_background(run)
 
     def _done(self, text: str) -> None:
         self._busy = False
@@ -118,19 +128,11 @@ class Launching:
         )
 
     def _begin(self, run: list[str], name: str, log: Path) -> None:
-        app, self._busy = self._app, True
-        app.say(f"qtop serve begins {name} …")
+        def work() -> Callable[[], None]:
+            one = begin(run, name, log)
+            return lambda: self._begun(one)
 
-        def work() -> None:
-            try:
-                one = begin(run, name, log)
-            except QtopError as error:
-                why = str(error)
-                app.run_later(lambda: self._done(why))
-            else:
-                app.run_later(lambda: self._begun(one))
-
-        in_background(work)
+        self._beside(f"qtop serve begins {name} …", work)
 
     def _begun(self, one: Begun) -> None:
         self.begun = one

@@ -33,11 +33,6 @@ SETTLED_S = 0.8
 """How long a plan stays as it is before its command is checked: that loads vLLM, which takes seconds of CPU."""
 
 
-def repository(source: str) -> str:
-    """A preset's repository out of where its configuration was read."""
-    return source.removeprefix("huggingface.co/").split(" ")[0]
-
-
 class Planning:
     """One plan a session; it stays while other screens are shown."""
 
@@ -101,7 +96,7 @@ class Planning:
             return
         self.note = "; ".join(notes)
         at = self.form.at if self.form is not None else None
-        models = tuple(dict.fromkeys((wish.model.name, *(repository(one.source) for one in PRESETS))))
+        models = tuple(dict.fromkeys((wish.model.name, *(one.repository for one in PRESETS))))
         here = (self._here.name,) if self._here is not None else ()
         gpus = tuple(dict.fromkeys((*here, wish.gpu.name, *(one.name for one in GPUS))))
         self.form = PlanForm(wish, models, gpus)

@@ -15,7 +15,7 @@ from qtop.act.server_log import ServerLog, log_of_server, named
 from qtop.config import Settings
 from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError, Refused
 from qtop.record.bundle import bundle as write_bundle
-from qtop.record.bundle import check
+from qtop.record.files import check_new
 from qtop.record.names import local_names, local_users
 from qtop.record.redact import Redactor
 from qtop.record.redact_log import redact_log
@@ -38,7 +38,7 @@ def bundle(args: argparse.Namespace, settings: Settings) -> int:
         raise QtopError("name a recording", "`qtop record -o FILE --seconds 60` makes one of the server now.")
     path = Path(args.file)
     out = Path(args.output) if args.output else path.with_name(path.name + ".tar.gz")
-    check(path, out, args.force)
+    check_new(out, args.force, path)
     if not args.yes:
         must_answer(TO_WRITE)
     log = named(Path(args.log)) if args.log else None  # not only after reading a day's recording

@@ -18,9 +18,7 @@ def export(args: argparse.Namespace) -> int:
     path = Path(args.file)
     outs = [Path(out) for out in (args.svg, args.cast) if out]
     for out in outs:  # not only after drawing a day
-        check_new(out, args.force)
-        if out.exists() and path.exists() and out.samefile(path):
-            raise QtopError(f"{out} is the recording itself: choose another name")
+        check_new(out, args.force, path)
     if len(outs) == 2 and outs[0].absolute() == outs[1].absolute():
         raise QtopError("--svg and --cast name the same file", "Give each its own.")
     recording = Recording(path)

@@ -12,14 +12,14 @@ from qtop.model.cpu import MemoryView
 from qtop.model.memory import memory_view
 from qtop.report.documents import SCHEMA, plain
 from qtop.sample import Absent
-from qtop.units import percent, size
+from qtop.units import percent, plural, size
 from qtop.verbs.terminal import print_json, say
 
 
 def planned_text(planned: Plan) -> str:
     """What would be done, and what it costs others."""
     return (
-        f"copies {size(planned.bytes)} of memory on {planned.threads} thread{'s' if planned.threads > 1 else ''}, "
+        f"copies {size(planned.bytes)} of memory on {plural(planned.threads, 'thread')}, "
         f"{ROUNDS} × {ROUND_S:g} s; it takes the host's memory bandwidth for that time, also from the server"
     )
 

@@ -20,9 +20,7 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
     """Write ``-o``, for its owner only; nothing is written when the recording cannot be read. Without a server now the
     page is about the host, and the exit says so, as that of doctor."""
     out = Path(args.output)
-    check_new(out, args.force)  # not only after watching for a while
-    if args.file and out.exists() and Path(args.file).exists() and out.samefile(args.file):
-        raise QtopError(f"{out} is the recording itself: choose another name")
+    check_new(out, args.force, Path(args.file) if args.file else None)  # not only after watching for a while
     if args.file:
         gathered = gather(Path(args.file))
     else:

@@ -21,6 +21,7 @@ from qtop.collect.cgroup import CgroupReader
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Frame, HostView, SchedView
 from qtop.sample import Absent, ServerInfo, cpulist
+from qtop.units import plural
 
 ROUNDS = 8
 """Looks for threads born meanwhile before giving up."""
@@ -62,9 +63,7 @@ class CpuAffinity(Knob):
                 f"the server's threads may already use CPUs {new}, all that its cgroup allows",
                 "There is nothing to widen: move or stop what runs beside it.",
             )
-        preview = [
-            f"{count} thread{'s' if count > 1 else ''}: CPUs {old} → {new}" for old, count in before.most_common()
-        ]
+        preview = [f"{plural(count, 'thread')}: CPUs {old} → {new}" for old, count in before.most_common()]
         preview += [f"{count} with CPUs {mask} of their own: stay" for mask, count in kept.most_common(3) if count]
         record = {
             "boot": boot_id(),
@@ -73,7 +72,7 @@ class CpuAffinity(Knob):
             "processes": processes,
             "server": _server_name(frame),
         }
-        summary = f"let {(count := sum(before.values()))} thread{'s' if count > 1 else ''} of the server use CPUs {new}"
+        summary = f"let {plural(sum(before.values()), 'thread')} of the server use CPUs {new}"
         return Plan(
             knob=self.id,
             value=new,

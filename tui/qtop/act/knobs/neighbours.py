@@ -22,6 +22,7 @@ from qtop.collect.discover import procfs
 from qtop.errors import QtopError, Refused
 from qtop.model.frame import Competitor, SchedView
 from qtop.sample import Absent
+from qtop.units import plural
 
 ROUNDS = 8
 """Looks for threads born meanwhile before giving up."""
@@ -281,7 +282,5 @@ def told(one: Competitor, process: Process) -> str:
     """One line of a preview: who, and from what to what."""
     counted = Counter((old, new) for _, old, new in process["threads"].values())
     used = f", {one.share:.0%} of a CPU" if one.share else ""
-    changes = ", ".join(
-        f"{count} thread{'s' if count > 1 else ''} {old} → {new}" for (old, new), count in counted.most_common(3)
-    )
+    changes = ", ".join(f"{plural(count, 'thread')} {old} → {new}" for (old, new), count in counted.most_common(3))
     return f"{one.comm} ({one.pid}){whose(one.pid)}{used}: {changes}"

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from qtop.errors import QtopError
-from qtop.ui.cells import fit_middle
-from qtop.ui.screens.prompt_dialog import OneLine
-
-T = TypeVar("T")
+from qtop.ui.screens.prompt_dialog import Asking, OneLine, T
 
 
-class LineDialog(ModalScreen[T | None], Generic[T]):
+class LineDialog(Asking[T]):
     """Enter takes what ``read`` makes of the text; a text that it refuses (QtopError) is told, and may be mended. Esc
     gives None."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
 
     def __init__(self, heading: str, hint: str, read: Callable[[str], T], most: int) -> None:
         super().__init__()
@@ -43,11 +35,6 @@ class LineDialog(ModalScreen[T | None], Generic[T]):
         try:
             answer = self._read(event.value.strip())
         except QtopError as error:
-            told = self.query_one("#told", Static)
-            told.update(fit_middle(str(error), max(20, told.size.width)))
+            self.tell(str(error))
         else:
             self.dismiss(answer)
-
-    def action_leave(self) -> None:
-        """Nothing."""
-        self.dismiss(None)

@@ -13,8 +13,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from qtop.act.launch_files import KINDS
-from qtop.ui.cells import fit_middle
-from qtop.ui.screens.prompt_dialog import OneLine
+from qtop.ui.screens.prompt_dialog import Asking, OneLine
 
 FILES = {"shell": "serve.sh", "yaml": "vllm.yaml", "systemd": "vllm.service", "compose": "compose.yaml"}
 """By kind the name that is proposed."""
@@ -53,11 +52,10 @@ Write = Callable[[str, str, bool], "tuple[str, bool]"]
 """(kind, name, whether a file may be replaced) → (what is to be said, whether it is done)."""
 
 
-class FileDialog(ModalScreen["str | None"]):
+class FileDialog(Asking[str]):
     """As what, and under which name; a file that is there is replaced only by a second Enter on the same name."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave"),
         Binding("down", "kind(1)", "The next kind"),
         Binding("up", "kind(-1)", "The kind before"),
     ]
@@ -107,19 +105,11 @@ class FileDialog(ModalScreen["str | None"]):
         event.stop()
         name = event.value.strip()
         if not name:
-            self._tell("there is no name yet")
+            self.tell("there is no name yet")
             return
         told, done = self._write(KINDS[self._kind], name, bool(self._asked) and self._asked == event.value)
         if done:
             self.dismiss(told)
         else:
             self._asked = event.value
-            self._tell(told)
-
-    def _tell(self, text: str) -> None:
-        if self.is_mounted:
-            self.query_one("#told", Static).update(fit_middle(text, max(20, self.query_one("#told").size.width)))
-
-    def action_leave(self) -> None:
-        """Nothing is written."""
-        self.dismiss(None)
+            self.tell(told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from qtop.errors import QtopError
 from qtop.ui.cells import fit_middle
 
+T = TypeVar("T")
 Own = tuple[str, str]
 """The text, and "@PATH" where it came from a file."""
 
@@ -25,10 +26,24 @@ class OneLine(Input):
         event.text = " ".join(event.text.splitlines())  # Textual calls the handler of Input next
 
 
-class PromptDialog(ModalScreen[Own | None]):
-    """Enter takes the text; what starts with @ names a file."""
+class Asking(ModalScreen[T | None], Generic[T]):
+    """A dialog with a line to type in and one below it, ``#told``, that says what is wrong. Esc gives None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
+
+    def tell(self, text: str) -> None:
+        """Say this in the line below; nothing once the dialog has gone."""
+        if self.is_mounted:
+            told = self.query_one("#told", Static)
+            told.update(fit_middle(text, max(20, told.size.width)))
+
+    def action_leave(self) -> None:
+        """Leave things as they are."""
+        self.dismiss(None)
+
+
+class PromptDialog(Asking[Own]):
+    """Enter takes the text; what starts with @ names a file."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -48,9 +63,9 @@ class PromptDialog(ModalScreen[Own | None]):
         event.stop()
         text = event.value.strip()
         if not text:
-            self._tell("there is no text yet")
+            self.tell("there is no text yet")
         elif text.startswith("@"):
-            self._tell(f"reading {text[1:]} …")
+            self.tell(f"reading {text[1:]} …")
             self._read(text)
         else:
             self.dismiss((text, ""))
@@ -66,7 +81,7 @@ class PromptDialog(ModalScreen[Own | None]):
                 text = read_prompt(name[1:].strip())
             except QtopError as error:
                 told = str(error)
-                app.run_later(lambda: self._tell(told))  # type: ignore[attr-defined]
+                app.run_later(lambda: self.tell(told))  # type: ignore[attr-defined]
             else:
                 app.run_later(lambda: self._take((text, name)))  # type: ignore[attr-defined]
 
@@ -75,11 +90,3 @@ class PromptDialog(ModalScreen[Own | None]):
     def _take(self, own: Own) -> None:
         if self.is_current:  # Esc may have come before the disk did
             self.dismiss(own)
-
-    def _tell(self, text: str) -> None:
-        if self.is_mounted:
-            self.query_one("#told", Static).update(fit_middle(text, max(20, self.query_one("#told").size.width)))
-
-    def action_leave(self) -> None:
-        """Leave things as they are."""
-        self.dismiss(None)
