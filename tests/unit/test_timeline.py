@@ -248,6 +248,7 @@ def test_markers_stand_by_time_and_are_found_before_the_samples_are(tmp_path: Pa
         ("change", {"kept": True}, [(100.0, Kind.CHANGED)]),
         ("change", {"kept": False}, [(100.0, Kind.BACK)]),
         ("undo", {}, [(100.0, Kind.BACK)]),
+        ("undo", {"knob": "", "restored": 0}, []),  # u, where nothing was in force
         ("probe", {"started": 90.0}, [(90.0, Kind.PROBE), (100.0, Kind.PROBE)]),
         ("probe", {"started": "?"}, [(100.0, Kind.PROBE)]),
         ("of-the-future", {}, []),

@@ -38,6 +38,8 @@ def points_of(event: Event) -> tuple[Point, ...]:
             kinds = [(event.t, Kind.CHANGED)]
         case "change":
             kinds = [(event.t, Kind.BACK if data.get("kept") is False else Kind.CHANGED)]
+        case "undo" if data.get("restored") == 0:
+            kinds = []  # there was nothing to undo
         case "reverted" | "undo":
             kinds = [(event.t, Kind.BACK)]
         case "probe" | "probe-cut":
