@@ -230,10 +230,10 @@ def test_a_proxy_that_cannot_be_used_is_a_plain_error(server: SseServer, monkeyp
 
 def test_transport_errors_have_a_clause_each() -> None:
     def clause(error: Exception, begun: bool = False) -> str:
-        return refusal.transport_text(error, begun=begun, stall_s=30.0, connect_s=10.0)
+        return refusal.transport_text(error, begun=begun, timeout_s=30.0, connect_s=10.0)
 
     assert clause(httpx.ConnectTimeout("")) == "no connection within 10 s"
-    assert clause(httpx.ReadTimeout("")) == "no token for 30 s"
+    assert clause(httpx.ReadTimeout("")) == "not done after 30 s"
     assert "certificate" in clause(httpx.ConnectError(str(ssl.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] x"))))
     assert "https" in clause(httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER]"))
     assert "host name" in clause(httpx.ConnectError("[Errno -2] Name or service not known"))

@@ -312,7 +312,7 @@ class _Attempt:
         if isinstance(error, QtopError):
             return self._measure(error.message, notes)
         begun = bool(self._answer.events)
-        clause = refusal.transport_text(error, begun=begun, stall_s=self._request.timeout_s, connect_s=CONNECT_S)
+        clause = refusal.transport_text(error, begun=begun, timeout_s=self._request.timeout_s, connect_s=CONNECT_S)
         return self._measure(clause, notes, late=isinstance(error, httpx.TimeoutException))
 
     def _measure(self, error: str, notes: dict[str, str], late: bool = False) -> ProbeResult:

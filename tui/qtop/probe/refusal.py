@@ -92,14 +92,14 @@ def too_long(status: int, message: str) -> bool:
     return status in (400, 413, 422, 500) and _TOO_LONG.search(message) is not None
 
 
-def transport_text(error: Exception, *, begun: bool, stall_s: float, connect_s: float) -> str:
+def transport_text(error: Exception, *, begun: bool, timeout_s: float, connect_s: float) -> str:
     """The clause for a request that failed below HTTP; ``begun`` says whether text had already come."""
     text = str(error)
     match error:
         case httpx.ConnectTimeout():
             return f"no connection within {connect_s:g} s"
-        case httpx.ReadTimeout():
-            return f"no token for {stall_s:g} s"
+        case httpx.ReadTimeout():  # a read may take as long as the whole request: what stalls sooner is the guard's
+            return f"not done after {timeout_s:g} s"
         case httpx.TimeoutException():
             return "the server does not take the request"
         case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in text:
