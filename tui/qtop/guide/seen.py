@@ -14,6 +14,7 @@ from qtop.model.cpu import SchedView
 from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame, GpuView, HostView
 from qtop.model.presets import preset, preset_decoder
+from qtop.model.quantised import by_setting, marked
 from qtop.model.roofline import Shape, gpus_of_server, shape_of
 from qtop.model.vllm_defaults import NEWEST, Version, version_of
 from qtop.plan.budget import Budget, guides, serving_on
@@ -197,7 +198,9 @@ class Seen:
     @property
     def is_quantised(self) -> bool:
         """Whether the weights are known not to be in 16 bits."""
-        return self.value("quantization").lower() not in ("", "none", "auto", "off")
+        server = self.frame.server
+        named = not isinstance(server, Absent) and not isinstance(server.model, Absent) and marked(server.model)
+        return named or by_setting(self.value("quantization"))
 
     @cached_property
     def budget(self) -> Budget:
