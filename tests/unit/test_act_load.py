@@ -5,11 +5,16 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+from tests.fakes.sse_server import SseServer
 from tests.unit.test_probe_compare import result
 
+from qtop.act import meter
 from qtop.act.load import Load, LoadWatch, mean_of, spoils
 from qtop.act.meter import Block, ProbeMeter
 from qtop.model.frame import EngineView, Frame
+from qtop.probe.compare import NEEDS
+from qtop.probe.messages import ProbeRequest
+from qtop.probe.prompts import ENGLISH
 from qtop.sample import NOT_YET, Reading
 
 NONE, FEW, MANY = Load(0.0, 0.0), Load(3.0, 90.0), Load(160.0, 4000.0)
@@ -75,3 +80,14 @@ def test_a_judgement_says_what_the_loads_were() -> None:
     assert told.data["others"] == [{"in_flight": 160.0, "tok_s": 4000.0}, {"in_flight": 0.0, "tok_s": 0.0}]
     assert ProbeMeter.compared([Block(slow, MANY)], [Block(fast, MANY)]).verdict == "improved"
     assert ProbeMeter.compared([Block(fast, MANY)], [Block(slow, NONE)]).verdict == "worse"
+
+
+def test_where_one_request_takes_long_as_few_as_can_be_compared_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "BLOCK_S", 0.0)
+    with SseServer() as server:
+        asked = ProbeRequest(server.url("ok"), "m", ENGLISH, max_tokens=6, requests=meter.REQUESTS, warmup=1)
+        all_of_them = ProbeMeter(lambda: asked, lambda: Frame(0.0, 0.0)).before()
+        monkeypatch.setattr(meter, "LONG_S", 0.0)
+        few = ProbeMeter(lambda: asked, lambda: Frame(0.0, 0.0)).before()
+    assert [len(all_of_them.results), len(few.results)] == [meter.REQUESTS, NEEDS]
+    assert all(one.ok for one in few.results)

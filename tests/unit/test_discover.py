@@ -894,6 +894,18 @@ def test_one_that_listens_or_never_will_does_not_start(proc: FakeProc) -> None:
     assert discover.starting(proc.root) == ()
 
 
+def test_what_only_asks_for_words_is_no_server_that_starts(proc: FakeProc) -> None:
+    """qtop's own questions to a server's parser among them: they said that a vLLM started and then that it had died."""
+    asker = Path(servers.__file__).parents[2] / "act" / "vllm_parser.py"
+    proc.add(50, ["/v/bin/python", "-c", asker.read_text()])
+    proc.add(60, ["/v/bin/python", "/v/bin/vllm", "serve", "--help=all"])
+    proc.add(70, ["/usr/bin/llama-server", "-m", "a.gguf", "--help"])
+    proc.add(80, ["/v/bin/python", "-m", "sglang.launch_server", "-h"])
+    assert discover.starting(proc.root) == ()
+    proc.add(90, ["/v/bin/python", "-c", "from vllm.entrypoints.openai import api_server; api_server.main()"])
+    assert [one.pid for one in discover.starting(proc.root)] == [90]
+
+
 def test_one_that_listens_inside_a_container_does_not_start(proc: FakeProc) -> None:
     proc.net("box", own=["172.17.0.2"])
     proc.add(50, ["/v/bin/python", "/v/bin/vllm", "serve", "m"], fds=None, net="box")

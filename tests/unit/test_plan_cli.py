@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -361,6 +359,20 @@ def test_what_was_measured_says_what_it_means() -> None:
     assert "250 ms of TTFT" in told[0] and "20.0 GB/s" in told[1] and told[2] == "tokenizer: not"
 
 
+TOKENIZERS = """
+class Tokenizer:
+    @staticmethod
+    def from_file(path):
+        if "vocab" not in open(path).read():
+            raise Exception("no vocabulary")  # as its Rust side does
+        return Tokenizer()
+
+    def encode(self, text):
+        self.ids = [0] * (len(text) // 4)
+        return self
+"""
+
+
 def test_the_tokenizer_is_timed_where_it_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -369,11 +381,15 @@ def test_the_tokenizer_is_timed_where_it_can_be(
     argv = [*ASK, "--gpu", "h100", "--model", str(place), "--measure", "--prompt", "1000"]
     assert any("no tokenizer.json" in one for one in document(capsys, argv)["measured"])
     (place / "tokenizer.json").write_text("{}")
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    assert any("package tokenizers is not installed" in one for one in document(capsys, argv)["measured"])
-    read = SimpleNamespace(encode=lambda text: SimpleNamespace(ids=[0] * (len(text) // 4)))
-    fake = SimpleNamespace(Tokenizer=SimpleNamespace(from_file=lambda path: read))
-    monkeypatch.setitem(sys.modules, "tokenizers", fake)
+    library = tmp_path / "library"
+    library.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(library))
+    stub = library / "tokenizers.py"
+    stub.write_text("raise ImportError")
+    assert any("has the package tokenizers; name a vLLM" in one for one in document(capsys, argv)["measured"])
+    stub.write_text(TOKENIZERS)
+    assert any("cannot be read (Exception: no vocabulary" in one for one in document(capsys, argv)["measured"])
+    (place / "tokenizer.json").write_text('{"vocab": 1}')
     told = document(capsys, argv)["measured"]
     assert any("tokens a second on one CPU; 1 000 tokens take" in one for one in told)
     assert any("too little memory" in one for one in told)

@@ -126,6 +126,11 @@ def test_the_plan_says_the_cache_that_it_made(vllm: RealVllm, vllm_environment: 
     assert told["compared"]["rows"][0]["measured"].replace(" ", "") == made[1]
 
 
+def test_its_own_tokenizer_is_timed_by_its_own_python(vllm: RealVllm, vllm_environment: Path) -> None:
+    told = document("plan", "--model", str(vllm.model), "--measure", "--vllm", str(vllm_environment), "--json")
+    assert re.search(r"tokenizer: \d[\d ]* tokens a second on one CPU", told["measured"][0]), told["measured"]
+
+
 def settings(server: RealVllm) -> dict[str, Any]:
     """The settings, once /server_info has answered: the first time it takes seconds."""
     held: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from qtop.act.load import Load, LoadWatch, mean_of, spoils
 from qtop.act.proof import Judgement
 from qtop.errors import Refused
 from qtop.model.frame import Frame
-from qtop.probe.compare import Change, Comparison, compare, compare_in_turn, known_within
+from qtop.probe.compare import NEEDS, Change, Comparison, compare, compare_in_turn, known_within
 from qtop.probe.messages import ProbeEvent, ProbeRequest
 from qtop.probe.runner import ProbeRun
 from qtop.probe.timing import ProbeResult
@@ -23,6 +23,8 @@ REQUESTS = 6
 MOST = 24
 BLOCK_S = 3.0
 """A block ends after so long, once it has its least number."""
+LONG_S = 60.0
+"""Requests that have taken so long stand in a queue: a block then ends with as few as can be compared."""
 ENOUGH_PCT = 3.0
 """Or when TTFT and the time between tokens are known within this."""
 ROUNDS = 3
@@ -141,8 +143,14 @@ class ProbeMeter:
         if self._cancelled.is_set():
             raise Refused("cancelled")
 
+        begun, ended = time.monotonic(), 0
+
         def heard(event: ProbeEvent) -> None:
+            nonlocal ended
             watch.look()
+            ended += event.kind == "done"
+            if event.kind == "done" and ended >= NEEDS and time.monotonic() - begun > LONG_S:
+                run.cancel("the server takes too long for more")
             if self._on_event is not None:
                 self._on_event(event)
 

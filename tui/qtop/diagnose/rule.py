@@ -89,6 +89,14 @@ class Observed:
             self._told, self._tell = self._tell(), None
         return self._told
 
+    def __reduce__(self) -> tuple[Callable[..., Observed], tuple[object, ...]]:
+        """For another process: in words, since what puts it into words stays in this one."""
+        return _of_words, (self.value, self.told, self.impact, self.figure)
+
+
+def _of_words(value: float, told: Told, impact: float, figure: str | None) -> Observed:
+    return Observed(value, lambda: told, impact, figure)
+
 
 class CannotTell(msgspec.Struct, frozen=True):
     """The rule's input is absent: why, and how to get it."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from qtop.diagnose.engine import Finding
+from qtop.diagnose.parts import Turn
 from qtop.diagnose.rule import Severity, State
-from qtop.diagnose.whole import Turn
 
 
 class Stretch(msgspec.Struct):

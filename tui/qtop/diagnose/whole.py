@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
-from qtop.diagnose.engine import Diagnosis, Finding, Verdict, order
+from qtop.diagnose.engine import Finding, Verdict, order
+from qtop.diagnose.episodes import Episodes
+from qtop.diagnose.parts import Judging, Part, RuleSum, Shown, Turn
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.rule import Severity, State
-from qtop.diagnose.verdict import leading, verdict
-from qtop.model.derive import Deriver
+from qtop.diagnose.verdict import verdict
 from qtop.model.frame import Frame
 from qtop.sample import Sample
 
-KEPT = 64
-"""Firing moments kept of a rule, evenly spread, to find a typical one among: a day may have a hundred thousand."""
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """A rule took a state at a Unix time."""
-
-    t: float
-    rule: str
-    state: State
-
-
-@dataclass
-class _Sum:
-    weighted: float = 0.0
-    led: float = 0.0
-    """Seconds × impact for which it led the verdict."""
-    seconds_led: float = 0.0
-    fired: list[Finding] = field(default_factory=list)
-    seen: int = 0
-    stride: int = 1
-    first: float | None = None
-    worst: Severity | None = None
-    last: Finding | None = None
-    state: State | None = None
-    known: Finding | None = None
-
-    def fire(self, finding: Finding) -> None:
-        """A moment at which it fires; every ``stride``-th is kept."""
-        self.first = finding.since if self.first is None else self.first
-        if self.worst is None or finding.severity.rank > self.worst.rank:
-            self.worst = finding.severity
-        if self.seen % self.stride == 0:
-            self.fired.append(finding)
-            assert finding.seen is not None
-            _ = finding.seen.told  # put into words now, so that it holds on to no frame
-            if len(self.fired) > KEPT:
-                self.fired, self.stride = self.fired[::2], self.stride * 2
-        self.seen += 1
+MOST = 256
+"""Firing moments kept of a rule over all parts."""
 
 
 @dataclass(frozen=True)
@@ -76,79 +40,128 @@ class Whole:
         return self.end - self.begin
 
 
-Shown = Callable[[Sample, Frame, Finding | None], None]
-"""Is shown every sample with its frame and the finding that leads the verdict at that moment."""
+class Kept(NamedTuple):
+    """A firing moment that stands for so many."""
+
+    finding: Finding
+    moments: int
+
+
+class Since(NamedTuple):
+    """A state stands since ``was`` by who did not see its beginning, by who did since ``true``; Unix seconds."""
+
+    state: State
+    was: float | None
+    true: float | None
+
+
+@dataclass
+class _Total:
+    weighted: float = 0.0
+    led: float = 0.0
+    seconds_led: float = 0.0
+    worst: Severity | None = None
+    kept: list[Kept] = field(default_factory=list)
+    episodes: Episodes = field(default_factory=Episodes)
+    last: Finding | None = None
+    known: Finding | None = None
+
+    def add(self, part: RuleSum, since: Since | None) -> None:
+        self.weighted += part.weighted
+        self.led += part.led
+        self.seconds_led += part.seconds_led
+        if part.worst is not None and (self.worst is None or part.worst.rank > self.worst.rank):
+            self.worst = part.worst
+        self.kept += [Kept(one, part.stride) for one in part.fired]
+        while len(self.kept) > MOST:
+            pairs = zip(self.kept[::2], [*self.kept[1::2], Kept(self.kept[-1].finding, 0)], strict=False)
+            self.kept = [Kept(one.finding, one.moments + other.moments) for one, other in pairs]
+        for t, begun in part.pushed:
+            self.episodes.push(t, begun)
+        self.last = _since(part.last, since) or self.last
+        self.known = _since(part.known, since) or self.known
+
+    def typical(self) -> Finding:
+        """The moment in the middle by its value: the evidence of the worst would not stand for the whole time."""
+        ordered = sorted(self.kept, key=lambda one: one.finding.value)
+        half = sum(one.moments for one in ordered) / 2
+        for one in ordered:
+            half -= one.moments
+            if half < 0:
+                return one.finding
+        return ordered[-1].finding
+
+
+def _since(finding: Finding | None, since: Since | None) -> Finding | None:
+    if finding is None or since is None or (finding.state, finding.since) != since[:2]:
+        return finding
+    return replace(finding, since=since.true)
+
+
+class Sum:
+    """Parts in their order, put together."""
+
+    def __init__(self) -> None:
+        self._begin: float | None = None
+        self._end = self._seconds = 0.0
+        self._samples = 0
+        self._totals = [_Total() for _ in RULES]
+        self._turns: list[Turn] = []
+
+    def add(self, part: Part, since: Mapping[str, Since] | None = None) -> None:
+        """The next one. ``since``: by rule, for who judged the part without having seen what came before."""
+        self._begin = part.begin if self._begin is None else self._begin
+        self._end = part.end
+        self._samples += part.samples
+        self._seconds += part.seconds
+        for rule, total, one in zip(RULES, self._totals, part.rules, strict=True):
+            total.add(one, since.get(rule.id) if since is not None else None)
+        self._turns += part.turns
+
+    def whole(self, frame: Frame) -> Whole | None:
+        """What there is to say, ``frame`` being the last one; None without a sample.
+
+        A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all
+        time. The verdict is of what explained most of the requests' time in all: a cause leads at the moments at
+        which it fires, whatever else does.
+        """
+        if self._begin is None:
+            return None
+        findings = order(_settled(total, self._seconds) for total in self._totals if total.last is not None)
+        said = verdict(frame, findings)
+        leaders = {rule.id: one for rule, one in zip(RULES, self._totals, strict=True) if one.seconds_led > 0}
+        if leaders:
+            rule = max(leaders, key=lambda one: (leaders[one].led, leaders[one].seconds_led))
+            chosen = next(one for one in findings if one.rule == rule)
+            said = Verdict(rule, chosen.headline, chosen.severity)
+        return Whole(self._begin, self._end, self._samples, frame, findings, said, tuple(self._turns))
 
 
 def diagnose_all(samples: Iterable[Sample], shown: Shown | None = None) -> Whole | None:
-    """Run all rules over the samples; None when there are none. ``shown`` is called once for each.
-
-    A rule is firing if it ever fired; its evidence is that of a typical moment and its value the mean over all time.
-    The verdict is of what explained most of the requests' time in all: a cause leads at the moments at which it fires,
-    whatever else does.
-    """
-    deriver, diagnosis = Deriver(kept=False), Diagnosis(RULES)
-    every = [_Sum() for _ in RULES]
-    sums = {rule.id: total for rule, total in zip(RULES, every, strict=True)}
-    turns: list[Turn] = []
-    begin: float | None = None
-    held: str | None = None
-    count, span = 0, 0.0
-    frame = Frame(0.0, 0.0)
+    """Run all rules over the samples, one after another; None when there are none. ``shown`` is called for each."""
+    judging: Judging | None = None
+    total = Sum()
     for sample in samples:
-        frame = deriver.push(sample)
-        begin = frame.t if begin is None else begin
-        count += 1
-        span += frame.dt
-        firing: list[Finding] = []
-        turned: list[Finding] = []
-        for total, finding in zip(every, diagnosis.by_rule(frame), strict=True):
-            if finding is total.last:
-                continue  # what cannot be told, or does not apply, is the same object as long as it lasts
-            state = finding.state
-            total.weighted += finding.value * frame.dt
-            total.last = finding
-            if state is State.FIRING or state is State.CLEAR:
-                total.known = finding
-            if state is State.FIRING:
-                total.fire(finding)
-                firing.append(finding)
-            if state is not total.state:
-                total.state = state
-                turned.append(finding)
-        turns += [Turn(frame.t, one.rule, one.state) for one in order(turned)]
-        first = leading(firing, held)
-        held = first.rule if first is not None else None
-        if shown is not None:
-            shown(sample, frame, first)
-        if first is not None:
-            sums[first.rule].led += first.impact * frame.dt
-            sums[first.rule].seconds_led += frame.dt
-    if begin is None:
+        if judging is None:
+            judging = Judging(sample.t)
+        if judging.full(sample.t):
+            if judging.part is not None:
+                total.add(judging.part)
+            judging.next_part(sample.t)
+        judging.push(sample, shown)
+    if judging is None or judging.part is None:
         return None
-    findings = order(_settle(total, span) for total in sums.values() if total.last is not None)
-    said = verdict(frame, findings)
-    leaders = {rule: total for rule, total in sums.items() if total.seconds_led > 0}
-    if leaders:
-        rule = max(leaders, key=lambda one: (leaders[one].led, leaders[one].seconds_led))
-        chosen = next(one for one in findings if one.rule == rule)
-        said = Verdict(rule, chosen.headline, chosen.severity)
-    return Whole(begin, frame.t, count, frame, findings, said, tuple(turns))
+    total.add(judging.part)
+    return total.whole(judging.frame)
 
 
-def _settle(total: _Sum, span: float) -> Finding:
+def _settled(total: _Total, seconds: float) -> Finding:
     """What to say of one rule for the whole time."""
     assert total.last is not None
-    share = total.weighted / span if span > 0 else 0.0
-    if total.fired:
-        # The evidence of a typical moment, not of the worst: it stands for the whole time.
-        middle = sorted(total.fired, key=lambda finding: finding.value)[len(total.fired) // 2]
-        return replace(
-            middle,
-            value=share,
-            since=total.first,
-            severity=total.worst or middle.severity,
-            record=total.last.record,
-        )
+    share = total.weighted / seconds if seconds > 0 else 0.0
+    if total.kept:
+        typical, record = total.typical(), total.episodes.record
+        severity = total.worst or typical.severity
+        return replace(typical, value=share, since=record.first, severity=severity, record=record)
     # A rule that could judge at some time and never fired is clear, even if its input was gone at the end.
     return replace(total.known or total.last, value=share)

@@ -31,6 +31,8 @@ UTIL_KEPT_S = 6.5
 """Utilization samples come every fifth tick where GPM is, the use by process always; after this time the last ones are
 old."""
 XIDS_KEPT = 32
+LONG_S = 60.0
+"""Load is counted up to here: nothing asks for more, and what counts without end can never be known by a look back."""
 DUTY_S = 30.0
 """Span of the longer duty of each clock limit."""
 
@@ -39,7 +41,7 @@ class Track(msgspec.Struct, frozen=True):
     """One GPU, up to a section."""
 
     loaded_s: Reading[float] = NOT_YET
-    """Seconds of unbroken load up to now; absent while there is none."""
+    """Seconds of unbroken load up to now, at most ``LONG_S``; absent while there is none."""
     slow_old: GpuSlow | None = None
     slow_new: GpuSlow | None = None
     util: UtilSamples | Absent = NOT_YET
@@ -102,7 +104,7 @@ def _step(track: Track, gpu: GpuSample, seconds: float) -> Track:
     if isinstance(loaded, Absent):
         loaded_s: Reading[float] = loaded
     elif loaded:
-        loaded_s = 0.0 if isinstance(track.loaded_s, Absent) else track.loaded_s + seconds
+        loaded_s = 0.0 if isinstance(track.loaded_s, Absent) else min(LONG_S, track.loaded_s + seconds)
     else:
         loaded_s = IDLE
     old, new = track.slow_old, track.slow_new

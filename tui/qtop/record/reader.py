@@ -54,6 +54,11 @@ class Recording:
         return self._store.skipped
 
     @property
+    def indexed(self) -> bool:
+        """Whether the places in it are found without reading all of it: files of an older qtop have no index."""
+        return isinstance(self._store, FrameStore)
+
+    @property
     def index(self) -> tuple[Mark, ...]:
         """The places that hold samples, in file order; a look at the file finds those added since the last look."""
         return tuple(Mark(offset, t) for offset, t in self._store.marks())

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from qtop.diagnose.engine import Diagnosis, Finding, TrackerState, Verdict
+from qtop.diagnose.checkpoint import Checkpoint, Start
+from qtop.diagnose.engine import Diagnosis, Finding, Verdict
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.verdict import verdict
-from qtop.model.derive import Carried, Deriver
+from qtop.model.derive import Deriver
 from qtop.model.frame import Frame
 from qtop.sample import Sample
-
-
-class Checkpoint(NamedTuple):
-    """What was known right before the sample at Unix second ``t``, as far as no run-up gives it back."""
-
-    t: float
-    carried: Carried
-    states: tuple[TrackerState, ...]
-    held: str | None
-    """The rule of the verdict."""
-
-
-class Start(NamedTuple):
-    """Where to begin, so that a later moment is as if all had been played. None: with nothing."""
-
-    frames: Checkpoint | None
-    """Frames are derived from the sample of this one on; without any, from ``begin`` on."""
-    judging: Checkpoint | None
-    """Findings go on from this one; without any, they begin with the frames."""
-    begin: float
-    """Unix time of the first sample needed, if there is no checkpoint for the frames."""
 
 
 class Moment(NamedTuple):

@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtop.clock import mono
+from qtop.diagnose.checkpoint import Checkpoint, Start
+from qtop.diagnose.parts import Turn
 from qtop.diagnose.stretches import Stretch, Stretches
-from qtop.diagnose.whole import Turn
 from qtop.errors import QtopError
 from qtop.model.breaks import Break, Breaks
 from qtop.model.derive import RUN_UP_S, RUN_UP_TICKS
 from qtop.record.reader import Recording
 from qtop.timeline.kinds import Kind, Point, points_of
-from qtop.timeline.rerun import Checkpoint, Rerun, Start
+from qtop.timeline.rerun import Rerun
 
 EVERY_S, MOST = 30.0, 3000
 """Between two checkpoints: a jump goes through at most so much, beside the run-up. They take some kilobytes each, so

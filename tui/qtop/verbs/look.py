@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qtop.config import Settings
 from qtop.diagnose.registry import FAMILIES, RULES, page
-from qtop.diagnose.whole import Whole, diagnose_all
+from qtop.diagnose.whole import Whole
 from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
 from qtop.report.documents import doctor_document, snapshot_document, whole_document, worst_exit
 from qtop.report.text import findings_text
@@ -21,13 +21,13 @@ from qtop.verbs.terminal import is_plain, print_json, say
 
 def whole_of(path: str) -> Whole:
     """A recording diagnosed from end to end; says on standard error what of it could not be read."""
-    from qtop.record.ahead import ahead
     from qtop.record.reader import Recording
     from qtop.startup import settle
+    from qtop.timeline.shares import diagnose_recording
 
     settle()
     recording = Recording(Path(path))
-    whole = diagnose_all(ahead(recording.samples()))
+    whole = diagnose_recording(recording)
     if whole is None:
         raise QtopError(f"{path} holds no samples")
     if recording.skipped:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import shutil
 import sys
-import time
 
 from qtop.act.launch_files import Installed, checked, installed, rendered
 from qtop.act.plan_here import Asked, host_facts, same_model, seen, wish_of
+from qtop.act.tokenizer_speed import tokenizer_speed
 from qtop.collect import membw as bandwidth
 from qtop.config import Settings
 from qtop.errors import EXIT_FINDING, EXIT_OK, QtopError
@@ -31,9 +30,6 @@ from qtop.verbs.plan_screen import plan_screen
 from qtop.verbs.terminal import is_plain, print_json
 
 WIDEST = 110
-SAMPLE = "The quantum state of two entangled particles cannot be described one by one. 量子纠缠是指两个粒子的状态。\n"
-SAMPLE_TIMES = 400
-"""So many of it are about 16 000 tokens."""
 
 
 def plan(args: argparse.Namespace, settings: Settings) -> int:
@@ -70,7 +66,7 @@ def plan(args: argparse.Namespace, settings: Settings) -> int:
     extras = Extras(
         host_here=args.gpu in (None, "live"),
         host=judge(host_facts(frame, wish.gpu), wish.gpus, spread_weights(wish.model, made.serving) * wish.gpus),
-        measured=meant(_measured(wish.model), wish.prompt or made.serving.context // 2) if args.measure else (),
+        measured=meant(_measured(wish.model, vllm), wish.prompt or made.serving.context // 2) if args.measure else (),
         checked=accepted,
         checked_text=said,
         compared=compare(made, running)
@@ -109,23 +105,19 @@ def _asked(args: argparse.Namespace, vllm: Installed | None) -> Asked:
     )
 
 
-def _measured(model: Model) -> Measured:
+def _measured(model: Model, vllm: Installed | None) -> Measured:
     """Tokenizer and memory, measured now."""
     missing: list[str] = []
     tokens_s = None
     if not model.tokenizer:
         missing.append("tokenizer: not measured, there is no tokenizer.json beside the model")
     else:
-        try:
-            tokenizers = importlib.import_module("tokenizers")
-            read = tokenizers.Tokenizer.from_file(model.tokenizer)
-            begin = time.perf_counter()
-            count = len(read.encode(SAMPLE * SAMPLE_TIMES).ids)
-            tokens_s = count / (time.perf_counter() - begin)
-        except ImportError:
-            missing.append("tokenizer: not measured, the package tokenizers is not installed beside qtop")
-        except Exception as error:  # its Rust side raises bare exceptions
-            missing.append(f"tokenizer: not measured, its tokenizer.json cannot be read ({str(error)[:80]})")
+        pythons = [*(vllm.argv[:1] if vllm is not None else ()), sys.executable]
+        speed = tokenizer_speed(model.tokenizer, pythons)
+        if isinstance(speed, str):
+            missing.append(f"tokenizer: not measured, {speed}")
+        else:
+            tokens_s = speed
     found = None
     planned = bandwidth.plan()
     if isinstance(planned, Absent):

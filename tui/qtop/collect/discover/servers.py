@@ -64,6 +64,8 @@ TGI = Recognised("tgi", 3000)
 OLLAMA = Recognised("ollama", 11434)
 TRITON = Recognised("triton", 8000)
 TRTLLM = Recognised("trtllm", 8000)
+QUESTION = "never by qtop's: reads words with"
+"""In the code that asks a vLLM's parser (``act.vllm_parser``): it looks like a server and is none."""
 NAMES = {
     "vllm": "vLLM",
     "llamacpp": "llama.cpp",
@@ -157,6 +159,8 @@ def _by_script(path: str, rest: list[str]) -> Recognised | None:
 
 
 def _by_code(code: str, _rest: list[str]) -> Recognised | None:
+    if QUESTION in code:
+        return None
     if "vllm.entrypoints" in code:
         return VLLM
     if "sglang.launch_server" in code:

@@ -26,6 +26,10 @@ class Starting:
     url: str
 
 
+NO_SERVER = frozenset(("--headless", "--help", "-h", "--help=all", "--version"))
+"""Words with which none of them ever listens: of those with the second, qtop's own questions are the most."""
+
+
 def starting(root: Path = PROC) -> tuple[Starting, ...]:
     """All of them, the latest first. One that never listens (``vllm serve --headless``) is none."""
     return found_in(Snapshot(root))
@@ -38,7 +42,7 @@ def found_in(snapshot: Snapshot) -> tuple[Starting, ...]:
         process, what = snapshot.processes.get(pid), snapshot.engine(pid)
         if process is None or what is None or what.engine not in NAMES or not isinstance(process.argv, tuple):
             continue
-        if not process.argv or "--headless" in process.argv or ways(snapshot, pid):
+        if not process.argv or not NO_SERVER.isdisjoint(process.argv) or ways(snapshot, pid):
             continue
         where = snapshot.endpoint(pid)
         port = where.port or what.port
