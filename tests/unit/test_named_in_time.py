@@ -74,3 +74,21 @@ def test_a_card_that_really_was_too_hot() -> None:
     assert whole.verdict.rule == "QT101"
     (found,) = [one for one in whole.findings if one.rule == "QT101"]
     assert found.value > 0.9 and "87 °C" in found.headline
+
+
+def test_a_limit_that_is_raised_by_a_new_start_shows_the_next() -> None:
+    """A vLLM on an H100 under 384 clients: 64 at once, started anew for 512 by `qtop apply` (second 108 to 270), then
+    its API server cannot keep up. In between it is said what is there: one that stops, is gone, starts."""
+    recording = Recording(FOLDER / "h100-cap-raised.qtop")
+    deriver, diagnosis = Deriver(), Diagnosis(RULES)
+    told: dict[int, tuple[str | None, str]] = {}
+    for sample in recording.samples():
+        frame = deriver.push(sample)
+        said = verdict(frame, diagnosis.push(frame))
+        told[round(frame.t - recording.start)] = (said.rule, said.headline)
+    assert {told[second][0] for second in range(6, 108)} == {"QT303"}
+    assert {told[second][0] for second in range(113, 143)} == {"QT310"}
+    assert "ended" in told[144][1]
+    assert all("is starting" in told[second][1] for second in range(147, 269))
+    assert {told[second][0] for second in range(270, 286)} == {None}
+    assert {told[second][0] for second in range(289, 320)} == {"QT203"}

@@ -25,6 +25,81 @@ def test_parameters_are_those_published(name: str) -> None:
     assert counted == one.published if exact else abs(counted / one.published - 1) < 0.001
 
 
+PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
+    "gemma-7b": (8_537_680_896, {"model_type": "gemma", "hidden_size": 3072, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "intermediate_size": 24576,
+        "vocab_size": 256000}),
+    "gemma-2-9b": (9_241_705_984, {"model_type": "gemma2", "hidden_size": 3584, "num_hidden_layers": 42,
+        "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256, "intermediate_size": 14336,
+        "vocab_size": 256000, "sliding_window": 4096}),
+    "falcon-7b": (6_921_720_704, {"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32,
+        "num_attention_heads": 71, "num_kv_heads": 71, "multi_query": True, "new_decoder_architecture": False,
+        "parallel_attn": True, "vocab_size": 65024}),
+    "falcon-40b": (41_303_293_952, {"model_type": "falcon", "hidden_size": 8192, "num_hidden_layers": 60,
+        "num_attention_heads": 128, "num_kv_heads": 8, "multi_query": True, "new_decoder_architecture": True,
+        "parallel_attn": True, "vocab_size": 65024}),
+    "mpt-7b": (6_649_286_656, {"model_type": "mpt", "d_model": 4096, "n_layers": 32, "n_heads": 32,
+        "expansion_ratio": 4, "max_seq_len": 2048, "vocab_size": 50432}),
+    "gpt2": (124_439_808, {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024,
+        "vocab_size": 50257}),
+    "opt-1.3b": (1_315_758_080, {"model_type": "opt", "hidden_size": 2048, "num_hidden_layers": 24,
+        "num_attention_heads": 32, "ffn_dim": 8192, "max_position_embeddings": 2048, "vocab_size": 50272}),
+    "bloom-7b1": (7_069_016_064, {"model_type": "bloom", "hidden_size": 4096, "n_layer": 30, "n_head": 32,
+        "vocab_size": 250880}),
+    "gpt-neox-20b": (20_554_567_680, {"model_type": "gpt_neox", "hidden_size": 6144, "num_hidden_layers": 44,
+        "num_attention_heads": 64, "intermediate_size": 24576, "vocab_size": 50432, "tie_word_embeddings": False}),
+    "phi-2": (2_779_683_840, {"model_type": "phi", "hidden_size": 2560, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "intermediate_size": 10240, "vocab_size": 51200, "tie_word_embeddings": False}),
+    "starcoder2-3b": (3_030_371_328, {"model_type": "starcoder2", "hidden_size": 3072, "num_hidden_layers": 30,
+        "num_attention_heads": 24, "num_key_value_heads": 2, "intermediate_size": 12288, "vocab_size": 49152,
+        "sliding_window": 4096}),
+    "command-r": (34_980_831_232, {"model_type": "cohere", "hidden_size": 8192, "num_hidden_layers": 40,
+        "num_attention_heads": 64, "num_key_value_heads": 64, "intermediate_size": 22528, "vocab_size": 256000,
+        "use_qk_norm": False}),
+    "stablelm-2-1.6b": (1_644_515_328, {"model_type": "stablelm", "hidden_size": 2048, "num_hidden_layers": 24,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "intermediate_size": 5632, "vocab_size": 100352,
+        "use_qkv_bias": True, "tie_word_embeddings": False}),
+    "internlm2-7b": (7_737_708_544, {"model_type": "internlm2", "hidden_size": 4096, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 92544,
+        "tie_word_embeddings": False}),
+    "minitron-4b": (4_190_509_056, {"model_type": "nemotron", "hidden_size": 3072, "num_hidden_layers": 32,
+        "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 9216,
+        "vocab_size": 256000, "tie_word_embeddings": False}),
+    "glm-4-9b-0414": (9_400_279_040, {"model_type": "glm4", "hidden_size": 4096, "num_hidden_layers": 40,
+        "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 13696,
+        "vocab_size": 151552, "attention_bias": True, "tie_word_embeddings": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_configuration_has_the_parameters_of_its_published_checkpoint(name: str) -> None:
+    published, config = PUBLISHED[name]
+    found = decoder(config)
+    assert found.parameters == published
+    assert not any("not known" in note for note in found.notes)
+
+
+def test_what_old_families_hold_of_a_token() -> None:
+    def held(name: str) -> float:
+        return decoder(PUBLISHED[name][1]).kv_token(2)
+
+    assert held("falcon-7b") == 32 * 2 * 64 * 2, "one head for all"
+    assert held("falcon-40b") == 60 * 2 * 8 * 64 * 2
+    assert held("gpt2") == 12 * 2 * 768 * 2
+    gemma = decoder(PUBLISHED["gemma-2-9b"][1])
+    assert (gemma.sliding, gemma.full) == (21, 21)
+
+
+def test_a_mixture_with_an_expert_for_all_and_pictures_that_are_not_counted() -> None:
+    scout = decoder({"model_type": "llama4", "vision_config": {}, "text_config": {
+        "model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40,
+        "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 8192, "intermediate_size_mlp": 16384,
+        "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "vocab_size": 202048,
+        "attention_chunk_size": 8192}})  # fmt: skip
+    assert scout.parameters == pytest.approx(107.8e9, rel=0.001) and scout.active == pytest.approx(17.2e9, rel=0.005)
+    assert any("pictures" in one for one in scout.notes) and any("chunks" in one for one in scout.notes)
+
+
 def test_active_parameters_and_what_a_step_touches() -> None:
     moe = preset_decoder("Qwen3-30B-A3B")
     assert moe.active == pytest.approx(3.3e9, rel=0.02)

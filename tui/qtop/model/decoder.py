@@ -1,7 +1,7 @@
 """The shape of a decoder: what its config.json says, and what follows from it: parameters and KV cache. Pure.
 
-Sources: the configuration classes and modelling files of transformers, vLLM's model files and kv_cache_interface.py;
-the counts are checked against the totals that the published checkpoints state (tests).
+Sources: as of ``families``, and vLLM's kv_cache_interface.py; the counts are checked against the totals that the
+published checkpoints state (tests).
 """
 
 from __future__ import annotations
@@ -11,42 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-
-class Family(msgspec.Struct, frozen=True):
-    """What a model type has that its config.json does not say."""
-
-    qk_norm: bool = False
-    """A norm of ``head_dim`` on queries and one on keys, in each layer."""
-    qkv_bias: bool = False
-    out_bias: bool = False
-    norms: int = 2
-    """Of ``hidden`` size a layer."""
-    tied: bool = False
-    """Whether embeddings are tied where the configuration is silent."""
-    sinks: bool = False
-    """A learned value a head in each layer."""
-    expert_bias: bool = False
-    """Router and experts have biases."""
-    routed_bias: bool = False
-    """A correction a routed expert."""
-
-
-FAMILIES = {
-    "llama": Family(),
-    "mistral": Family(),
-    "mixtral": Family(),
-    "phi3": Family(),
-    "granite": Family(),
-    "smollm3": Family(),
-    "qwen2": Family(qkv_bias=True),
-    "qwen2_moe": Family(qkv_bias=True),
-    "qwen3": Family(qk_norm=True),
-    "qwen3_moe": Family(qk_norm=True),
-    "gemma3_text": Family(qk_norm=True, norms=4, tied=True),
-    "deepseek_v3": Family(routed_bias=True),
-    "deepseek_v2": Family(),
-    "gpt_oss": Family(qkv_bias=True, out_bias=True, sinks=True, expert_bias=True),
-}
+from qtop.model.families import Family
 
 
 class Experts(msgspec.Struct, frozen=True):
@@ -107,7 +72,6 @@ class Decoder(msgspec.Struct, frozen=True):
     experts: Experts | None = None
     latent: Latent | None = None
     quantisation: Quantisation | None = None
-    gated: bool = True
     notes: tuple[str, ...] = ()
     """What was not counted, or taken for granted."""
 
@@ -153,7 +117,8 @@ class Decoder(msgspec.Struct, frozen=True):
         return count + (self.heads if self.family.sinks else 0)
 
     def _mlp(self, intermediate: int) -> int:
-        return (3 if self.gated else 2) * self.hidden * intermediate
+        bias = intermediate + self.hidden if self.family.mlp_bias and intermediate else 0
+        return (3 if self.family.gated else 2) * self.hidden * intermediate + bias
 
     def _expert(self) -> int:
         assert self.experts is not None
@@ -165,13 +130,17 @@ class Decoder(msgspec.Struct, frozen=True):
         return _counted(self, chosen)
 
     def _add_up(self, chosen: int) -> int:
-        total = self.unquantised + self.hidden
-        total += self.layers * (self._attention() + self.family.norms * self.hidden)
+        family = self.family
+        norm = self.hidden * (2 if family.norm_bias else 1)
+        total = self.unquantised + norm * (2 if family.embedding_norm else 1)
+        total += self.vocab if family.head_bias else 0
+        total += (self.positions + family.places) * self.hidden if family.places is not None else 0
+        total += self.layers * (self._attention() + family.norms * norm)
         one = self.experts
         dense = self.layers - (one.layers if one is not None else 0)
         total += dense * self._mlp(self.intermediate)
         if one is not None:
-            router = self.hidden * one.total + (one.total if self.family.expert_bias or self.family.routed_bias else 0)
+            router = self.hidden * one.total + (one.total if family.expert_bias or family.routed_bias else 0)
             gate = self.hidden if one.shared_gate else 0
             total += one.layers * (chosen * self._expert() + router + self._mlp(one.shared) + gate)
         return total

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qtop.errors import QtopError
-from qtop.model.decoder import FAMILIES, Decoder, Experts, Family, Latent, Quantisation
+from qtop.model.decoder import Decoder, Experts, Latent, Quantisation
+from qtop.model.families import FAMILIES, Family
 
 BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.0 + (16 + 4) / 128, "mxfp4": 4.0 + 8 / 32, "nvfp4": 4.5}
 """Of a quantised weight with its scales: int4 in groups of 128 (an fp16 scale and a 4-bit zero point), mxfp4 and nvfp4
@@ -35,15 +37,15 @@ def decoder(config: Any) -> Decoder:
         config = {**config["text_config"]}
         config.setdefault("quantization_config", whole.get("quantization_config"))
         config.setdefault("torch_dtype", whole.get("torch_dtype") or whole.get("dtype"))
-        if "vision_config" in whole or "audio_config" in whole:
-            notes.append("the encoder of pictures or sound is not counted, nor what its inputs hold")
+    if "vision_config" in whole or "audio_config" in whole:
+        notes.append("the encoder of pictures or sound is not counted, nor what its inputs hold")
     kind = str(config.get("model_type") or whole.get("model_type") or "")
     _reject(kind, config, whole)
-    layers = _whole(config, "num_hidden_layers", "n_layer", "num_layers")
+    layers = _whole(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     hidden = _whole(config, "hidden_size", "n_embd", "d_model")
-    heads = _whole(config, "num_attention_heads", "n_head")
+    heads = _whole(config, "num_attention_heads", "n_head", "n_heads")
     vocab = _whole(config, "vocab_size")
-    kv_heads = _maybe(config, "num_key_value_heads") or (1 if config.get("multi_query") else heads)
+    kv_heads = _kv_heads(config, heads)
     head_dim = _maybe(config, "head_dim") or hidden // heads
     if heads % kv_heads:
         raise QtopError(f"config.json: {heads} heads are no multiple of {kv_heads} KV heads")
@@ -53,9 +55,12 @@ def decoder(config: Any) -> Decoder:
     if family is None:
         notes.append(f"model type {kind or '(none)'} is not known here: counted as a plain decoder of its shape")
         family = Family()
-    family = _biased(family, config)
-    experts = _experts(config, layers)
-    intermediate = _maybe(config, "intermediate_size", "ffn_dim", "n_inner") or (0 if experts else 4 * hidden)
+    if config.get("attention_chunk_size") is not None:
+        notes.append("its attention in chunks is counted as attention to all tokens: its cache may hold more")
+    family = _told(family, config)
+    experts = _experts(config, layers, family)
+    intermediate = _maybe(config, "intermediate_size_mlp", "intermediate_size", "ffn_dim", "n_inner")
+    intermediate = intermediate or (0 if experts else (_maybe(config, "expansion_ratio") or 4) * hidden)
     tied = config.get("tie_word_embeddings", whole.get("tie_word_embeddings"))
     positions = _maybe(config, "max_position_embeddings", "n_positions", "max_seq_len")
     if not positions:
@@ -73,7 +78,7 @@ def decoder(config: Any) -> Decoder:
         positions=positions or 4096,
         dtype_bytes=_BYTES.get(str(config.get("torch_dtype") or config.get("dtype") or "bfloat16"), 2),
         family=family,
-        windows=_windows(config, layers),
+        windows=_windows(config, layers, family.pattern),
         experts=experts,
         latent=_latent(config),
         quantisation=_quantisation(config.get("quantization_config")),
@@ -122,25 +127,30 @@ def _whole(config: Mapping[str, Any], *keys: str) -> int:
     return found
 
 
-def _biased(family: Family, config: Mapping[str, Any]) -> Family:
-    """With what the configuration says of biases."""
+def _kv_heads(config: Mapping[str, Any], heads: int) -> int:
+    """Falcon names all of its heads beside ``multi_query``, which holds where it is of the old kind."""
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        return 1
+    inner = config.get("attn_config")  # MPT
+    nested = _maybe(inner, "kv_n_heads") if isinstance(inner, Mapping) else 0
+    return _maybe(config, "num_key_value_heads", "num_kv_heads") or nested or heads
+
+
+def _told(family: Family, config: Mapping[str, Any]) -> Family:
+    """With what the configuration says itself."""
     bias = config.get("attention_bias")
-    if isinstance(bias, bool) and family is not FAMILIES.get("qwen2"):
-        return Family(
-            qk_norm=family.qk_norm,
-            qkv_bias=bias,
-            out_bias=bias,
-            norms=family.norms,
-            tied=family.tied,
-            sinks=family.sinks,
-            expert_bias=family.expert_bias,
-            routed_bias=family.routed_bias,
-        )
+    if isinstance(bias, bool) and not (family.qkv_bias and bias):
+        family = replace(family, qkv_bias=bias, out_bias=bias)
+    for key, value in (("use_qkv_bias", "qkv_bias"), ("use_qk_norm", "qk_norm"), ("mlp_bias", "mlp_bias")):
+        if isinstance(config.get(key), bool):
+            family = replace(family, **{value: config[key]})
+    if config.get("parallel_attn") is True and not config.get("new_decoder_architecture"):
+        family = replace(family, norms=1)  # Falcon of the old kind
     return family
 
 
-def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
-    """The window of each layer; empty where none has any."""
+def _windows(config: Mapping[str, Any], layers: int, usual: int) -> tuple[int, ...]:
+    """The window of each layer; empty where none has any. ``usual``: the family's pattern."""
     window = config.get("sliding_window")
     if window is None or config.get("use_sliding_window") is False:
         return ()
@@ -149,14 +159,14 @@ def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
     if isinstance(kinds, list):
         found = tuple(size if "sliding" in str(one) or "local" in str(one) else 0 for one in kinds[:layers])
         found += (0,) * (layers - len(found))
-    elif pattern := _maybe(config, "sliding_window_pattern"):
+    elif pattern := _maybe(config, "sliding_window_pattern", "_sliding_window_pattern") or usual:
         found = tuple(0 if (at + 1) % pattern == 0 else size for at in range(layers))
     else:
         found = (size,) * layers
     return found if any(found) else ()
 
 
-def _experts(config: Mapping[str, Any], layers: int) -> Experts | None:
+def _experts(config: Mapping[str, Any], layers: int, family: Family) -> Experts | None:
     total = _maybe(config, "num_experts", "num_local_experts", "n_routed_experts")
     if total <= 1:
         return None
@@ -167,14 +177,14 @@ def _experts(config: Mapping[str, Any], layers: int) -> Experts | None:
     dense = _maybe(config, "first_k_dense_replace")
     only = config.get("mlp_only_layers")
     dense = max(dense, len(only) if isinstance(only, list) else 0)
-    step = max(1, _maybe(config, "decoder_sparse_step"))
+    step = max(1, _maybe(config, "decoder_sparse_step", "interleave_moe_layer_step"))
     own = _maybe(config, "shared_expert_intermediate_size")
     return Experts(
         total=total,
         active=active,
         intermediate=each,
         layers=max(0, layers - dense) // step,
-        shared=own or _maybe(config, "n_shared_experts") * each,
+        shared=own or (_maybe(config, "n_shared_experts") or int(family.shared)) * each,
         shared_gate=own > 0,
     )
 

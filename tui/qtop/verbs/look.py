@@ -6,6 +6,7 @@ What a recording says is said without the imports that a live session needs: the
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from qtop.errors import EXIT_OK, EXIT_UNREACHABLE, QtopError
 from qtop.report.documents import doctor_document, snapshot_document, whole_document, worst_exit
 from qtop.report.text import findings_text
 from qtop.sample import Absent
+from qtop.units import duration
 from qtop.verbs.terminal import is_plain, print_json, say
+
+LONG_S = 7200.0
+"""A recording that is longer takes some seconds, and somebody may wonder."""
 
 
 def whole_of(path: str) -> Whole:
@@ -27,6 +32,8 @@ def whole_of(path: str) -> Whole:
 
     settle()
     recording = Recording(Path(path))
+    if recording.indexed and recording.duration > LONG_S and sys.stderr.isatty():
+        say(f"qtop: looking through {duration(recording.duration)} …")
     whole = diagnose_recording(recording)
     if whole is None:
         raise QtopError(f"{path} holds no samples")
