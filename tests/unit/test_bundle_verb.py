@@ -187,6 +187,29 @@ def test_a_terminal_has_no_log_and_what_to_do_is_said() -> None:
         os.close(theirs)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_server_of_another_user_is_told_from_one_that_writes_to_a_program() -> None:
+    """Seen by who may not look: with no rights, which root's child has once it is nobody."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    ours, theirs = os.pipe()
+    try:
+        if (other := os.fork()) == 0:
+            try:
+                os.setuid(65_534)
+                server_log.find(child.pid)
+            except (Refused, OSError) as error:
+                os.write(theirs, str(error).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(other, 0)
+        os.close(theirs)
+        said = os.read(ours, 4096).decode()
+    finally:
+        child.communicate(b"\n", 20)
+        os.close(ours)
+    assert "it belongs to another user. Run qtop as root" in said and "--log FILE" in said
+
+
 def test_what_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = started(os.getpid()), threading.Event()
     assert isinstance(begun, float)

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qtop.act.launchers.capture import TAIL, on_terminal, output_file, tail
+from qtop.act.launchers.capture import OWN, TAIL, on_terminal, output_file, tail
 from qtop.act.launchers.container import foreign
 from qtop.act.launchers.containers import LINES, container_of
 from qtop.act.launchers.systemctl import NAME, Manager
@@ -93,6 +93,10 @@ def find(pid: int) -> ServerLog:
     unit = unit_of(text(f"/proc/{pid}/cgroup"))
     if unit is not None and NAME.fullmatch(unit.name):
         return _of_unit(unit.name, unit.uid)
+    if not os.access(f"/proc/{pid}/fd", os.R_OK | os.X_OK):
+        raise Refused(
+            f"where the server writes to cannot be seen: {OWN}", "Run qtop as root (sudo qtop …), or pass --log FILE."
+        )
     raise Refused("the server's output goes to another program", NAMES)
 
 
