@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.fakes.ordinary_user import why_not as no_user
 from tests.fakes.real_systemd import LlamaInUnit, SystemdLab, why_not
 from tests.fakes.spawned import ROOT
 
+from qtop.act.launch_files import Installed, rendered
 from qtop.act.launchers.unit_text import quoted
 
 pytestmark = [pytest.mark.integration, pytest.mark.root]
@@ -159,3 +161,23 @@ def test_what_is_quoted_is_what_systemd_gives_to_the_program(lab: SystemdLab) ->
     lab("systemctl", "daemon-reload")
     lab("systemctl", "start", "words.service")
     assert out.read_text().split("\0")[:-1] == NASTY
+
+
+@pytest.mark.parametrize("folder", ["plain", "a b", "100%n", "a$b", 'q"t', "b\\n"])
+def test_a_plans_unit_gives_the_program_its_words(lab: SystemdLab, folder: str) -> None:
+    """Wherever the program lies: what it is given is the command line of the plan."""
+    program, out = lab.folder / folder / "vllm", lab.folder / "given"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > {shlex.quote(str(out))}.new && mv {out}.new {out}\n")
+    program.chmod(0o755)
+    words = ["vllm", "serve", "/models/a b:c #d $e %n\\"]
+    words += [part for at, value in enumerate(NASTY) for part in (f"--flag-{at}", value)]
+    unit = rendered("systemd", words, Installed((0, 25, 1), "0.25.1", ("/x/python", str(program))))
+    (lab.etc / "planned.service").write_text(
+        unit.replace("[Service]\n", "[Service]\nType=oneshot\n").replace("Restart=on-failure\n", "")
+    )
+    lab("systemctl", "daemon-reload")
+    lab("systemctl", "start", "planned.service")
+    assert out.read_text().split("\0")[:-1] == words[1:]
+    assert lab.show("planned.service", "Description") == "vLLM serving /models/a b:c #d $e %n\\ (planned by qtop)"
+    out.unlink()

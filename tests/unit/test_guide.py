@@ -3,7 +3,7 @@ server, and on both sides of each threshold."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import os
 import re
 import shlex
@@ -25,7 +25,7 @@ from qtop.diagnose.whole import diagnose_all
 from qtop.guide.claim import Checked, Claim
 from qtop.guide.experiments import EXPERIMENTS
 from qtop.guide.registry import BY_ID, CLAIMS, check_all, counts
-from qtop.guide.seen import State
+from qtop.guide.seen import Seen, State
 from qtop.model.cpu import HostView, SchedView
 from qtop.model.derive import Deriver
 from qtop.model.frame import EngineView, Frame, GpuView
@@ -102,9 +102,16 @@ def server_with(frame: Frame, **more: Any) -> Frame:
 
 
 def set_to(frame: Frame, name: str, value: str, source: str = "command line") -> Frame:
+    return all_set(frame, {name: value}, source)
+
+
+def all_set(frame: Frame, values: dict[str, str], source: str = "command line") -> Frame:
     assert isinstance(frame.settings, SettingsView)
-    groups = {group: tuple(one for one in held if one.name != name) for group, held in frame.settings.groups.items()}
-    return replace(frame, settings=SettingsView({**groups, "x": (Setting(name, value, source),)}))
+    groups = {
+        group: tuple(one for one in held if one.name not in values) for group, held in frame.settings.groups.items()
+    }
+    own = tuple(Setting(name, value, source) for name, value in values.items())
+    return replace(frame, settings=SettingsView({**groups, "x": own}))
 
 
 def waiting(frame: Frame, share: float) -> Frame:
@@ -262,8 +269,8 @@ def test_on_an_h100(h100: Frame, claim: str, state: State, measured: str) -> Non
 def test_what_a_server_takes_beside_weights_and_cache_is_its_own(h100: Frame) -> None:
     """58.64 GiB held 426 960 tokens at 0.85, beside 7.49 GiB of weights."""
     assert "1.2 GiB, as this server has it" in check("G8", h100).worked[0]
-    assert "assumed" in check("G8", replace(h100, kv_tokens=Absent(Why.NOT_YET))).worked[0]
-    assert "assumed" in check("G8", set_to(h100, "quantization", "awq")).worked[0]
+    for frame in (replace(h100, kv_tokens=Absent(Why.NOT_YET)), set_to(h100, "quantization", "awq")):
+        assert "1.2 GiB, reckoned" in check("G8", frame).worked[0]
 
 
 # The guide's own card
@@ -274,7 +281,7 @@ def test_on_the_guides_card(h100: Frame) -> None:
     assert check("G1", frame).state is State.DOES_NOT_HOLD
     assert check("G2", frame).measured.startswith("1008 GB/s")
     assert check("G2", frame).state is State.DOES_NOT_HOLD
-    assert check("G12b", frame).measured == "10.6 GiB of cache at 0.85; needs 36.0"
+    assert check("G12b", frame).measured == "11.4 GiB of cache at 0.85; needs 36.0"
     assert all("refused" in line for line in check("G12b", frame).worked)
     long = check("G10", frame)
     assert long.measured.startswith("256K may not fit; 2") and "--max-model-len auto" in (long.action or "")
@@ -302,28 +309,80 @@ def test_an_unknown_version_shows_nothing_of_its_flags(h100: Frame) -> None:
 
 
 def test_the_arithmetic() -> None:
-    gib = GIB
-    assert budget.BF16.weights == 2 * 4_022_468_096
-    assert budget.FP8.weights == pytest.approx(4.41e9, rel=0.002)
-    assert budget.INT4_FP8.weights == pytest.approx(2.67e9, rel=0.005)
-    assert budget.LONGEST * budget.BF16.kv_token / gib == 36.0
-    card = budget.GUIDES_CARD
-    assert card.bandwidth is not None
+    assert budget.BF16.weight_bytes == 2 * 4_022_468_096
+    assert budget.FP8.weight_bytes == pytest.approx(4.41e9, rel=0.002)
+    assert budget.INT4_FP8.weight_bytes == pytest.approx(2.67e9, rel=0.005)
+    assert budget.LONGEST * budget.BF16.kv_token / GIB == 36.0
+    assert budget.INT4_FP8.name == "4-bit weights, fp8 cache"
+    here = budget.guides()
     for form, context, expected in (
         (budget.BF16, 0, 125),
         (budget.BF16, 131_072, 37),
         (budget.FP8_FP8, 0, 228),
         (budget.FP8_FP8, 32_768, 148),
     ):
-        assert budget.decode_tok_s(card.bandwidth, form, 1, context) == pytest.approx(expected, abs=1)
+        assert here.tok_s(form, 1, context) == pytest.approx(expected, abs=1)
     for tokens, seconds in ((32_768, 3.8), (131_072, 41), (262_144, 151)):
-        assert budget.prefill_s(card, tokens) == pytest.approx(seconds, rel=0.02)
-    for reserve, expected in ((2.0, 77_000), (1.0, 84_000)):
-        held = budget.pool(card, 0.85, budget.BF16, reserve * gib) / budget.KV_TOKEN
-        assert held == pytest.approx(expected, rel=0.01)
-    assert budget.pool(card, 0.2, budget.BF16, gib) == 0.0
-    assert budget.batch_for(card.bandwidth, budget.FP8, 8397, 1536) is None
-    assert budget.prefill_s(dataclasses.replace(card, flops=None), 1000) is None
+        assert here.prefill_s(tokens) == pytest.approx(seconds, rel=0.02)
+    assert here.pool(budget.BF16, 0.2) == 0.0
+    assert here.batch_for(budget.FP8, 8397, 1536) is None
+    for wanted in (100.0, 2000.0):
+        batch = here.batch_for(budget.FP8, wanted, 1536)
+        assert batch is not None and (here.tok_s(budget.FP8, batch, 1536) or 0) >= wanted
+        assert batch == 1 or (here.tok_s(budget.FP8, batch - 1, 1536) or 0) < wanted
+
+
+def test_a_card_whose_speed_is_not_known() -> None:
+    here = budget.guides()
+    slow = replace(here, card=replace(here.card, bandwidth=0.0))
+    assert slow.tok_s(budget.BF16, 1, 0) is None and slow.batch_for(budget.BF16, 1.0, 0) is None
+    assert slow.prefill_s(131_072) == here.prefill_s(131_072), "the arithmetic is the same"
+    assert replace(here, card=replace(here.card, bf16=None)).prefill_s(1000) is None
+
+
+def starts() -> list[dict[str, Any]]:
+    return [
+        one
+        for one in json.loads((TESTS / "data/starts/h100.json").read_text())["starts"]
+        if one["up"] and "--quantization" not in one["flags"] and "kv-cache-dtype" not in one["flags"]
+    ]
+
+
+@pytest.mark.parametrize("start", starts(), ids=lambda one: one["flags"])
+def test_what_the_guide_reckons_is_what_vllm_made(h100: Frame, start: dict[str, Any]) -> None:
+    """A server with these flags that does not tell how many tokens its cache holds; and once it does."""
+    words = shlex.split(start["flags"])
+    flags = dict(zip(words, [*words[1:], ""], strict=True))
+    given = {
+        "max_num_seqs": flags.get("--max-num-seqs", "1024"),
+        "max_num_batched_tokens": flags.get("--max-num-batched-tokens", "8192"),
+        "gpu_memory_utilization": flags["--gpu-memory-utilization"],
+        "enforce_eager": "on" if "--enforce-eager" in words else "off",
+    }
+    frame = all_set(replace(h100, kv_tokens=Absent(Why.NOT_YET)), given)
+    utilization = float(given["gpu_memory_utilization"])
+    reckoned = Seen(frame).budget
+    assert reckoned.own is None
+    assert reckoned.pool(budget.BF16, utilization) / GIB == pytest.approx(start["kv_gib"], rel=0.01)
+    shown = Seen(replace(frame, kv_tokens=float(start["kv_tokens"]))).budget
+    assert shown.own is not None
+    assert shown.pool(budget.BF16, utilization) / budget.KV_TOKEN == pytest.approx(start["kv_tokens"], abs=32)
+
+
+def test_over_two_cards(h100: Frame) -> None:
+    """Twice the memory, less what each sets aside; the smaller decides; what a flag says is for each."""
+    assert not isinstance(h100.gpus, Absent)
+    own = h100.gpus[0]
+    assert not isinstance(own.mem_total, Absent)
+    small = replace(own, index=1, mem_total=own.mem_total - (1 << 30))
+    two = set_to(replace(h100, gpus=(own, small), kv_tokens=Absent(Why.NOT_YET)), "tensor_parallel_size", "2")
+    here = Seen(two).budget
+    assert here.name == "2 × NVIDIA H100 80GB HBM3" and here.total == 2 * (Seen(h100).budget.total - (1 << 30))
+    one = replace(here, serving=replace(here.serving, spread=1))
+    assert here.pool(budget.BF16, 0.85) > 2 * one.pool(budget.BF16, 0.85)
+    assert here.tok_s(budget.BF16, 1, 0) == pytest.approx(2 * (one.tok_s(budget.BF16, 1, 0) or 0))
+    assert here.prefill_s(131_072) == pytest.approx((one.prefill_s(131_072) or 0) / 2)
+    assert "--kv-cache-memory-bytes 2415919104" in (check("G8", two).action or "")
 
 
 # Both sides of each threshold

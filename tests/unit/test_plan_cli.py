@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
-from qtop.act.launch_files import KINDS, Installed, checked, installed, options, rendered
-from qtop.act.launchers.unit_text import assignments, split
+from qtop.act.launch_files import KINDS, Installed, checked, installed
 from qtop.act.plan_here import gpu_here, named_model, wish_of
 from qtop.cli import build_parser, main
 from qtop.collect import membw as bandwidth
@@ -205,24 +202,6 @@ def test_a_configuration_that_is_none(text: str, part: str, tmp_path: Path, caps
 
 
 WORDS = ["vllm", "serve", "/models/a b$c%d", "--max-model-len", "32768", "--enforce-eager", "--kv-cache-dtype", "fp8"]
-
-
-def test_launch_files_read_back() -> None:
-    assert shlex.split(rendered("shell", WORDS)) == WORDS
-    held = yaml.safe_load(rendered("yaml", WORDS))
-    assert held == {"model": WORDS[2], "max-model-len": 32768, "enforce-eager": True, "kv-cache-dtype": "fp8"}
-    unit = rendered("systemd", WORDS)
-    (command,) = assignments(unit, "Service", "ExecStart")
-    assert [word.replace("%%", "%").replace("$$", "$") for _, word in split(command)][1:] == WORDS[1:]
-    compose = yaml.safe_load(rendered("compose", WORDS, Installed((0, 25, 1), "0.25.1"), 2))["services"]["vllm"]
-    assert [word.replace("$$", "$") for word in compose["command"]] == WORDS[2:]
-    assert compose["image"].endswith(":v0.25.1")
-    assert compose["deploy"]["resources"]["reservations"]["devices"][0]["count"] == 2
-    here = Installed((0, 25, 1), "0.25.1", ("/opt/v/bin/python", "/opt/v/bin/vllm"))
-    assert shlex.split(rendered("shell", WORDS, here)) == ["/opt/v/bin/vllm", *WORDS[1:]]
-    (command,) = assignments(rendered("systemd", WORDS, here), "Service", "ExecStart")
-    assert command.startswith("/opt/v/bin/vllm serve ")
-    assert options(WORDS) == [("max-model-len", "32768"), ("enforce-eager", True), ("kv-cache-dtype", "fp8")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

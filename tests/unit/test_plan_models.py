@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from qtop.errors import QtopError
-from qtop.model.decoder import Decoder
+from qtop.model.decoder import Decoder, Quantisation
 from qtop.model.gpus import GPUS, exactly, named
-from qtop.model.model_config import decoder
-from qtop.model.presets import PRESETS, preset, preset_decoder
+from qtop.model.model_config import BITS, decoder
+from qtop.model.presets import PRESETS, Preset, meant, preset, preset_decoder
+from qtop.model.quantised import by_name, by_setting, marked
 from qtop.model.roofline import bound, shape, shape_of
 
 QWEN = dict(PRESETS[2].config)
@@ -160,3 +161,44 @@ def test_every_gpu_finds_itself_and_strangers_are_none() -> None:
     assert all(named(one.name) is one for one in GPUS)
     assert named("Voodoo 2") is None and named("NVIDIA A1000") is None
     assert exactly("RTX 4090 D").bandwidth == exactly("RTX 4090").bandwidth == 1.008e12
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "bits"),
+    [
+        ("Qwen/Qwen3-4B-Instruct-2507-FP8", "fp8", "fp8"),
+        ("RedHatAI/Qwen3-4B-FP8-dynamic", "fp8", "fp8"),
+        ("Llama-3.1-8B-Instruct-quantized.w8a8-fp8", "fp8", "fp8"),
+        ("Qwen3-4B-AWQ", "awq", "int4"),
+        ("Qwen3-4B-AWQ-4bit", "awq", "int4"),
+        ("Qwen3-4B-GPTQ-Int4", "gptq", "int4"),
+        ("Qwen3-4B-GPTQ-Int8", "gptq", "int8"),
+        ("Llama-3.1-8B-Instruct-quantized.w4a16", "awq", "int4"),
+        ("Llama-3.1-8B-Instruct-W8A8", "compressed-tensors", "int8"),
+        ("Qwen3-8B-NVFP4", "nvfp4", "nvfp4"),
+        ("Qwen3-8B-MXFP4", "mxfp4", "mxfp4"),
+        ("Qwen3-8B-bnb-4bit", "bitsandbytes", "int4"),
+        ("Qwen3-8B-bnb-8bit", "bitsandbytes", "int8"),
+        ("qwen3-4b-Q4_K_M", "", ""),
+        ("Qwen3-4B-IQ3_XS.gguf", "", ""),
+    ],
+)
+def test_a_name_that_says_how_weights_are_held(name: str, method: str, bits: str) -> None:
+    """In all places alike: no roofline in bf16, the form of a plan, the doubt of a rule."""
+    assert marked(name)
+    found = by_name(name)
+    assert found == (Quantisation(method, BITS[bits]) if method else None)
+    known = meant(name)
+    assert known is not None and known.quantisation == found
+
+
+@pytest.mark.parametrize("plain", PRESETS, ids=lambda one: one.name)
+def test_a_plain_name_says_nothing_of_it(plain: Preset) -> None:
+    assert not marked(plain.name) and by_name(plain.repository) is None
+    assert not marked("models--Qwen--Qwen3-4B-Instruct-2507/snapshots/cdbee75f17c01a7cc42f958dc650907174af0554")
+
+
+def test_a_setting_that_says_so() -> None:
+    assert [value for value in ("", "none", "AUTO", "off", "fp8", "awq_marlin") if by_setting(value)] == [
+        "fp8", "awq_marlin"
+    ]  # fmt: skip

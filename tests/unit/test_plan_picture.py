@@ -16,7 +16,7 @@ from qtop.plan.serving import Model, card
 from qtop.plan.speed import decode, prefill
 from qtop.plan.vram import at_once
 from qtop.ui.panels.plan_memory import thinned
-from qtop.ui.widgets.curves import Plane
+from qtop.ui.widgets.curves import UP, Plane
 
 ORDER = ("easy", "just", "waits", "never")
 WISHES = st.builds(
@@ -94,6 +94,20 @@ def test_dots_of_a_plane() -> None:
     for column in (0, 1):
         full.band(column, 0.0, 1.0, "chart", "#")
     assert [full.row(at, False) for at in (0, 1)] == [[("⣿", "chart")], [("⣿", "chart")]]
+
+
+@given(st.integers(1, 6), st.integers(-3, 6), st.floats(-0.5, 1.5), st.floats(-0.5, 1.5))
+def test_a_band_is_all_of_its_dots(height: int, column: int, low: float, high: float) -> None:
+    """And nothing that was there is lost."""
+    band, dots = Plane(2, height), Plane(2, height)
+    top = height * UP - 1
+    for plane in (band, dots):
+        plane.dot(1, 0.5, "roofline", "-")
+    band.band(column, low, high, "chart", "#")
+    for level in range(round(low * top), round(high * top) + 1):
+        dots.dot(column, level / top, "chart", "#")
+    for ascii in (False, True):
+        assert [band.row(at, ascii) for at in range(height)] == [dots.row(at, ascii) for at in range(height)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+
+import pytest
+
+from qtop.cli import main
 
 
 def run(code: str) -> str:
@@ -99,3 +104,25 @@ def test_garbage_is_looked_for_again_once_started() -> None:
         print(gc.isenabled(), gc.get_freeze_count() > 1000)
     """)
     assert said.splitlines() == ["True 0", "False", "True True"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "screen"),
+    [
+        (["plan", "--screen"], True),
+        (["plan"], False),
+        (["demo"], True),
+        (["demo", "--headless"], False),
+        (["replay", "a.qtop"], True),
+        ([], True),
+    ],
+)
+def test_every_screen_hurries(argv: list[str], screen: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And so what it starts with is left out of the search for garbage afterwards."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    hurried: list[bool] = []
+    monkeypatch.setattr("qtop.startup.hurry", lambda: hurried.append(True))
+    for name in ("plan.plan", "demo.demo", "dashboard.dashboard", "dashboard.replay"):
+        monkeypatch.setattr(f"qtop.verbs.{name}", lambda args, settings: 0)
+    assert main(argv) == 0
+    assert bool(hurried) is screen

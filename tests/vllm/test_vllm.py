@@ -127,7 +127,8 @@ def test_the_plan_says_the_cache_that_it_made(vllm: RealVllm, vllm_environment: 
 
 
 def test_its_own_tokenizer_is_timed_by_its_own_python(vllm: RealVllm, vllm_environment: Path) -> None:
-    told = document("plan", "--model", str(vllm.model), "--measure", "--vllm", str(vllm_environment), "--json")
+    words = ("--gpu", "h100", "--measure", "--vllm", str(vllm_environment), "--json")
+    told = document("plan", "--model", str(vllm.model), *words)
     assert re.search(r"tokenizer: \d[\d ]* tokens a second on one CPU", told["measured"][0]), told["measured"]
 
 

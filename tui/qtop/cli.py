@@ -290,8 +290,10 @@ def _unforeseen(error: Exception) -> int:
 
 def _dispatch(args: argparse.Namespace) -> int:
     verb = args.verb
-    # Somebody waits for a screen, or a recording for hardly longer than the start takes.
-    if verb in (None, "replay") or (verb == "doctor" and args.source):
+    # Somebody waits for a screen, or a recording for hardly longer than the start takes. And what a start has made is
+    # left out of the search for garbage, which then holds a screen up for 10 ms a time, not for 40 to 60.
+    screen = verb in (None, "replay") or (verb == "plan" and args.screen) or (verb == "demo" and not args.headless)
+    if screen or (verb == "doctor" and args.source):
         from qtop.startup import hurry
 
         hurry()

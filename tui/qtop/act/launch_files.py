@@ -3,15 +3,16 @@ Compose file; and whether the vLLM that is installed takes its words."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from qtop.act.launchers.unit_text import quoted
 from qtop.act.parser_check import check_words
@@ -21,6 +22,8 @@ from qtop.model.vllm_defaults import Version, version_of
 KINDS = ("shell", "yaml", "systemd", "compose")
 ASK_VERSION = "import importlib.metadata as m; print(m.version('vllm'))"
 LIMIT_S = 20.0
+MOST_DIGITS = 30
+"""Of a whole number that stays one: longer ones are no value of any flag, and slow to read."""
 IMAGE = "vllm/vllm-openai"
 
 
@@ -93,21 +96,27 @@ def checked(words: Sequence[str], vllm: Installed | None) -> tuple[bool | None, 
     return (True, "; ".join(passed)) if passed else (None, "; ".join(open_))
 
 
-def options(words: Sequence[str]) -> list[tuple[str, str | bool]]:
-    """(flag's name, value) of what follows "vllm serve MODEL"; True for a switch."""
-    found: list[tuple[str, str | bool]] = []
-    rest = list(words[3:])
-    for at, word in enumerate(rest):
+def options(words: Sequence[str]) -> list[tuple[str, str | list[str] | Literal[True]]]:
+    """(flag's name, value) of what follows "vllm serve MODEL": a list for several values, True for a switch. Those of a
+    flag that comes again take the place of the ones before, as they do for vLLM."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in words[3:]:
         if word.startswith("--"):
-            after = rest[at + 1] if at + 1 < len(rest) else "--"
-            found.append((word[2:], True if after.startswith("--") else after))
-    return found
+            name, equals, value = word[2:].partition("=")
+            values = found[name] = [value] if equals else []
+        else:
+            values.append(word)
+    return [(name, (held if len(held) > 1 else held[0]) if held else True) for name, held in found.items()]
 
 
 def rendered(kind: str, words: Sequence[str], vllm: Installed | None = None, gpus: int = 1) -> str:
-    """The command ("vllm serve MODEL …") in one of ``KINDS``; ends with a line feed.
+    """The command ("vllm serve MODEL …") in one of ``KINDS``; ends with a line feed. A file may be read anywhere, so a
+    model's folder has its whole path there.
 
     Errors: KeyError for another kind."""
+    if kind != "shell" and (folder := Path(words[2]).expanduser()).is_dir():
+        words = [*words[:2], str(folder.absolute()), *words[3:]]
     return {"shell": _shell, "yaml": _yaml, "systemd": _systemd, "compose": _compose}[kind](words, vllm, gpus)
 
 
@@ -123,26 +132,64 @@ def _shell(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     return f"{shlex.join(_program(words, vllm))}\n"
 
 
-def _value(text: str | bool) -> str:
-    """A YAML scalar: numbers as they are, the rest as JSON, which YAML reads."""
-    if isinstance(text, bool):
-        return "true" if text else "false"
-    return text if re.fullmatch(r"\d+(\.\d+)?", text) else json.dumps(text, ensure_ascii=False)
+class _Quoted(str):
+    """Text that is in quotes whatever it looks like: YAML 1.1 and 1.2, and their readers, take different words for
+    numbers (1e3, 0o17) and truth values (on)."""
+
+    __slots__ = ()
+
+
+def _number(text: str) -> int | float | None:
+    """The number that is written exactly like this, None for other texts ("0123", "1e3", "0.10")."""
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text):
+        return None
+    value = float(text) if "." in text else int(text[:MOST_DIGITS])
+    return value if str(value) == text else None
+
+
+def _scalar(text: str) -> int | float | str:
+    """A value of vLLM's file: numbers as such, the rest quoted; vLLM makes the same word of both."""
+    value = _number(text)
+    return _Quoted(text) if value is None else value
+
+
+def _dumped(content: dict[str, Any]) -> str:
+    """A YAML document, its keys in their order."""
+    import yaml  # here, because only who writes such a file needs it: importing it takes 20 ms
+
+    class Dumper(yaml.SafeDumper):
+        """Lists are set in beneath their key, as people write them."""
+
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            super().increase_indent(flow, False)
+
+    Dumper.add_representer(
+        _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+    )
+    # No line is folded: a word with a blank stays on one.
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize)
 
 
 def _yaml(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
-    lines = ["# vllm serve --config FILE", f"model: {json.dumps(words[2], ensure_ascii=False)}"]
-    lines += [f"{name}: {_value(value)}" for name, value in options(words)]
-    return "\n".join(lines) + "\n"
+    content: dict[str, Any] = {"model": _Quoted(words[2])}
+    for name, value in options(words):
+        content[name] = (
+            value if value is True else [_scalar(one) for one in value] if isinstance(value, list) else _scalar(value)
+        )
+    return f"# vllm serve --config FILE\n{_dumped(content)}"
 
 
 def _systemd(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     named = _program(words, vllm)
     # systemd wants the whole path; where it is not here, where pip puts it as root.
     program = named[0] if "/" in named[0] else shutil.which(named[0]) or f"/usr/local/bin/{named[0]}"
-    command = " ".join(quoted(word) for word in (program, *named[1:]))
+    # In a program's path systemd takes no quotes or backslashes, and leaves "$$" as it is; env has it as a word.
+    runner = ("/usr/bin/env",) if re.search(r"[\"'\\$\x00-\x1f\x7f]", program) else ()
+    command = " ".join(quoted(word) for word in (*runner, program, *named[1:]))
+    # What follows the name keeps a backslash at its end from joining the next line.
+    shown = " ".join(words[2].replace("%", "%%").encode(errors="replace").decode().split())
     return (
-        f"[Unit]\nDescription=vLLM serving {words[2].replace('%', '%%')}\nAfter=network-online.target\n"
+        f"[Unit]\nDescription=vLLM serving {shown} (planned by qtop)\nAfter=network-online.target\n"
         "Wants=network-online.target\n\n"
         f"[Service]\nExecStart={command}\nRestart=on-failure\nRestartSec=10\nTimeoutStopSec=60\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
@@ -153,14 +200,18 @@ def _compose(words: Sequence[str], vllm: Installed | None, gpus: int) -> str:
     """The image's entrypoint is ``vllm serve``; a dollar begins a variable of Compose."""
     version = vllm.text if vllm is not None else ""
     tag = f"v{version}" if re.fullmatch(r"\d+\.\d+\.\d+", version) else "latest"
-    command = json.dumps([word.replace("$", "$$") for word in words[2:]], ensure_ascii=False)
-    volumes = ["~/.cache/huggingface:/root/.cache/huggingface"]
+    volumes: list[Any] = [_Quoted("~/.cache/huggingface:/root/.cache/huggingface")]
     if words[2].startswith("/"):
-        volumes.append(f"{words[2]}:{words[2]}:ro")
-    mounts = "".join(f"      - {json.dumps(one.replace('$', '$$'), ensure_ascii=False)}\n" for one in volumes)
-    return (
-        f"services:\n  vllm:\n    image: {IMAGE}:{tag}\n    command: {command}\n    ipc: host\n"
-        f'    ports:\n      - "8000:8000"\n    volumes:\n{mounts}'
-        "    deploy:\n      resources:\n        reservations:\n          devices:\n"
-        f"            - driver: nvidia\n              count: {gpus}\n              capabilities: [gpu]\n"
-    )
+        folder = _Quoted(words[2].replace("$", "$$"))
+        # The short form cannot name a folder with a colon.
+        volumes.append({"type": "bind", "source": folder, "target": folder, "read_only": True})
+    device = {"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}
+    service = {
+        "image": f"{IMAGE}:{tag}",
+        "command": [_Quoted(word.replace("$", "$$")) for word in words[2:]],
+        "ipc": "host",
+        "ports": [_Quoted("8000:8000")],
+        "volumes": volumes,
+        "deploy": {"resources": {"reservations": {"devices": [device]}}},
+    }
+    return _dumped({"services": {"vllm": service}})

@@ -14,8 +14,9 @@ from qtop.model.frame import Frame, GpuView
 from qtop.model.gpus import GPUS, GpuSpec, named
 from qtop.model.model_config import decoder
 from qtop.model.presets import PRESETS, meant, preset, preset_decoder
-from qtop.model.roofline import bandwidth_of, gpus_of_server
+from qtop.model.roofline import gpus_of_server
 from qtop.model.vllm_defaults import NEWEST, Version, version_of
+from qtop.plan.cards import card_here
 from qtop.plan.compare import Seen
 from qtop.plan.host import HostFacts
 from qtop.plan.making import Wish
@@ -117,36 +118,15 @@ def cpu_here(frame: Frame) -> Card:
 
 
 def _card(view: GpuView, serves: bool) -> Card:
-    name = view.name if isinstance(view.name, str) else "this GPU"
-    if isinstance(view.mem_total, Absent):
-        raise QtopError(f"the memory of {name} cannot be read ({view.mem_total})", "Name a card with --gpu.")
-    # On an H100 total less reserved is exactly what CUDA sees: 85 520 809 984 − 503 316 480 = 85 017 493 504 bytes.
-    split = view.vram
-    reserved = 0 if isinstance(split, Absent) else split.reserved
-    others = 0.0
-    if not isinstance(split, Absent):
-        if not isinstance(split.others, Absent):
-            others = float(split.others)
-        elif not serves:  # whoever holds it, it is no server that the plan would take the place of
-            others = float(view.mem_total - reserved - split.free)
-    known = named(name)
-    bandwidth = bandwidth_of(view)
-    if bandwidth is None:
-        raise QtopError(f"how fast {name} reads its memory is not known", "Name a card that is like it with --gpu.")
-    how = "NVML: memory less what the driver reserves"
-    how += "; bandwidth by clock and bus" if not isinstance(view.bandwidth, Absent) else "; bandwidth by its name"
-    return Card(
-        name=name,
-        total=float(view.mem_total - reserved),
-        bandwidth=bandwidth,
-        bf16=known.bf16 if known is not None else None,
-        fp8=known.fp8 if known is not None else None,
-        pcie=view.pcie_max if isinstance(view.pcie_max, str) else "",
-        source=how,
-        others=others,
-        numa_node=None if isinstance(view.numa_node, Absent) else view.numa_node,
-        local_cpus=view.local_cpus if isinstance(view.local_cpus, str) else "",
-    )
+    found = card_here(view, serves)
+    if isinstance(found, Absent):
+        name = view.name if isinstance(view.name, str) else "this GPU"
+        raise QtopError(f"the memory of {name} cannot be read ({found})", "Name a card with --gpu.")
+    if not found.bandwidth:
+        raise QtopError(
+            f"how fast {found.name} reads its memory is not known", "Name a card that is like it with --gpu."
+        )
+    return found
 
 
 def host_facts(frame: Frame, gpu: Card) -> HostFacts:

@@ -7,7 +7,7 @@ import math
 from qtop.guide.claim import Checked, Claim, Known, elsewhere, holds, untold, wrong
 from qtop.guide.seen import PATIENT, Seen, State, Stop
 from qtop.model.cpu import QuotaView
-from qtop.plan.budget import LONGEST, prefill_s
+from qtop.plan.budget import LONGEST
 from qtop.sample import Absent
 from qtop.units import GIB, milliseconds, number, percent, size
 
@@ -162,10 +162,10 @@ def _g23(seen: Seen) -> Checked:
             action = None
         note = "; ".join(notes)
     try:
-        card = seen.card if seen.gpus else None
+        here = seen.budget if seen.gpus else None
     except Stop:
-        card = None
-    least = prefill_s(card, 131_072) if card is not None and card.real else None
+        here = None
+    least = here.prefill_s(131_072) if here is not None and here.real else None
     if least is None:
         return untold(measured, note, action=action)
     told = f"reading 128K tokens takes this GPU {least:.1f} s of arithmetic or more, whatever the RAM; {note}"

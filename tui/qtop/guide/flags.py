@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtop.guide.claim import Checked, Claim, Known, holds, untold, wrong
 from qtop.guide.seen import Seen, Stop
-from qtop.plan.budget import BF16, KV_TOKEN, LONGEST, pool
+from qtop.plan.budget import BF16, KV_TOKEN, LONGEST
 from qtop.plan.memory import full_length_requests
 from qtop.sample import Absent
 from qtop.units import GIB, NONE, number, percent, size
@@ -31,7 +31,7 @@ def _g12(seen: Seen) -> Checked:
         return untold(measured, f"where the memory is, is not told ({gpu.vram})")
     measured += f": {size(gpu.vram.free)} free"
     kv = seen.shape.kv_token if seen.shape is not None else KV_TOKEN
-    worth = STEP * seen.card.total / kv
+    worth = STEP * seen.budget.total / kv
     note = f"{STEP:g} less takes {number(round(worth, -2))} tokens from the cache of this GPU"
     if isinstance(gpu.pcie_share, Absent):
         return untold(measured, f"what PCIe carries is not told ({gpu.pcie_share}); {note}")
@@ -39,19 +39,19 @@ def _g12(seen: Seen) -> Checked:
 
 
 def _g12b(seen: Seen) -> Checked:
-    card = seen.card
-    low, high, _ = seen.reserve
+    here = seen.budget
     need = LONGEST * KV_TOKEN
     rows = []
     for share in (0.85, 0.92):
-        least, most = pool(card, share, BF16, high), pool(card, share, BF16, low)
-        fits = "fits" if least >= need else "may fit" if most >= need else "refused at the start"
-        span = f"{most / GIB:.1f}" if most - least < 0.05 * GIB else f"{least / GIB:.1f}–{most / GIB:.1f}"
-        rows.append(f"utilization {share:g}: {span} GiB of cache, 256K in bf16 take {need / GIB:.1f}: {fits}")
-    at = pool(card, 0.85, BF16, high)
+        room = here.pool(BF16, share)
+        rows.append(
+            f"utilization {share:g}: {room / GIB:.1f} GiB of cache, 256K in bf16 take {need / GIB:.1f}: "
+            f"{here.fits(BF16, share, 'refused at the start')}"
+        )
+    at = here.pool(BF16, 0.85)
     measured = seen.on_card(f"{at / GIB:.1f} GiB of cache at 0.85; needs {need / GIB:.1f}")
-    if not card.real:
-        return untold(measured, f"no GPU here: reckoned for the guide's {card.name}", tuple(rows), "")
+    if not here.real:
+        return untold(measured, f"no GPU here: reckoned for the guide's {here.name}", tuple(rows), "")
     return wrong(measured, "the higher of the two has more room, never less", tuple(rows), None if at < need else "")
 
 

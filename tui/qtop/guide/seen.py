@@ -6,16 +6,21 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TypeVar
 
+import msgspec
+
 from qtop.diagnose.engine import Finding
 from qtop.diagnose.rule import State as RuleState
 from qtop.model.cpu import SchedView
 from qtop.model.engines import TABLES
 from qtop.model.frame import EngineView, Frame, GpuView, HostView
-from qtop.model.gpus import named
-from qtop.model.presets import preset
-from qtop.model.roofline import Shape, bandwidth_of, gpus_of_server, shape_of
-from qtop.model.vllm_defaults import Version, version_of
-from qtop.plan.budget import GUIDES_CARD, RESERVE_GIB, Card
+from qtop.model.presets import preset, preset_decoder
+from qtop.model.quantised import by_setting, marked
+from qtop.model.roofline import Shape, gpus_of_server, shape_of
+from qtop.model.vllm_defaults import NEWEST, Version, version_of
+from qtop.plan.budget import Budget, guides, serving_on
+from qtop.plan.cards import card_here
+from qtop.plan.serving import Card, Model, Serving
+from qtop.plan.vram import Reserve, shown_reserve
 from qtop.sample import Absent, Reading, ServerInfo, Setting, Why
 from qtop.units import GIB
 
@@ -23,6 +28,7 @@ T = TypeVar("T")
 PATIENT = 0.05
 """Share of wall time that a thread waits for a CPU, below which it does not wait (healthy servers: 0.06 at most)."""
 LIKELY_RESERVE = (0.2 * GIB, 8 * GIB)
+"""Bytes on a GPU beside weights and cache; eleven starts on an H100 took 0.7 to 2.8 GiB."""
 
 
 class State(StrEnum):
@@ -192,54 +198,68 @@ class Seen:
     @property
     def is_quantised(self) -> bool:
         """Whether the weights are known not to be in 16 bits."""
-        return self.value("quantization").lower() not in ("", "none", "auto", "off")
+        server = self.frame.server
+        named = not isinstance(server, Absent) and not isinstance(server.model, Absent) and marked(server.model)
+        return named or by_setting(self.value("quantization"))
 
     @cached_property
-    def card(self) -> Card:
-        """The GPUs that one copy of the model is spread over; the guide's own where there is none."""
+    def budget(self) -> Budget:
+        """The guide's model on the GPUs that one copy of the server's is spread over; on the guide's own card where
+        there is none whose memory is told."""
         try:
             gpus = self.gpus
         except Stop:
-            return GUIDES_CARD
+            return guides()
         spread = int((self.number("tensor_parallel_size") or 1) * (self.number("pipeline_parallel_size") or 1))
-        gpus = gpus[: max(1, min(spread, len(gpus)))]
-        total, bandwidth = 0.0, 0.0
-        for gpu in gpus:
-            if isinstance(gpu.mem_total, Absent):
-                return GUIDES_CARD
-            total += gpu.mem_total - (0 if isinstance(gpu.vram, Absent) else gpu.vram.reserved)
-            bandwidth += bandwidth_of(gpu) or 0.0
-        name = gpus[0].name if isinstance(gpus[0].name, str) else "this GPU"
-        known = named(name)
-        speed = known.bf16 if known is not None else None
-        many = f"{len(gpus)} × {name}" if len(gpus) > 1 else name
-        return Card(many, total, bandwidth or None, speed and speed * len(gpus), len(gpus))
+        cards: list[Card] = []
+        for gpu in gpus[: max(1, spread)]:
+            card = card_here(gpu, serves=True)
+            if isinstance(card, Absent):
+                return guides()
+            cards.append(card)
+        least = min(cards, key=lambda card: card.total)  # the smallest decides how large the cache is on each
+        return Budget(least, self._serving(least, len(cards)), own=self._own(least, len(cards)))
+
+    def _serving(self, card: Card, spread: int) -> Serving:
+        """As the server was started, where it is a vLLM that tells it; else by the defaults."""
+        one = serving_on(card, spread, self.version or NEWEST)
+        if isinstance(self.frame.server, Absent) or self.frame.server.engine != "vllm":
+            return one
+        seqs, tokens = self.number("max_num_seqs"), self.number("max_num_batched_tokens")
+        return msgspec.structs.replace(
+            one,
+            seqs=int(seqs) if seqs else one.seqs,
+            budget=int(tokens) if tokens else one.budget,
+            eager=self.value("enforce_eager").lower() == "on",
+        )
+
+    def _own(self, card: Card, spread: int) -> Reserve | None:
+        """What the server took beside weights and cache: its memory × utilization, less both. None where that cannot be
+        told, or is no likely figure."""
+        server, tokens, utilization = self.frame.server, self.frame.kv_tokens, self.number("gpu_memory_utilization")
+        if (
+            self.version is None
+            or self.shape is None
+            or utilization is None
+            or self.is_quantised
+            or isinstance(server, Absent)
+            or isinstance(server.model, Absent)
+            or isinstance(tokens, Absent)
+            or self.number("kv_cache_memory_bytes") is not None
+            or self.number("num_gpu_blocks_override") is not None
+            or (not isinstance(self.frame.engine, Absent) and len(self.frame.engine.engines) > 1)
+        ):
+            return None
+        known = preset(server.model)
+        assert known is not None  # its shape is known by it
+        kv = "fp8" if self.value("kv_cache_dtype").lower().startswith("fp8") else "auto"
+        one = msgspec.structs.replace(self._serving(card, spread), utilization=utilization, kv=kv)
+        found = shown_reserve(Model(known.name, preset_decoder(known.name), "preset"), card, one, tokens)
+        return found if LIKELY_RESERVE[0] <= found.inside <= LIKELY_RESERVE[1] else None
 
     def on_card(self, text: str) -> str:
         """A figure that was reckoned, with a word where it is for the guide's card and not for one that is here."""
-        return text if self.card.real else f"guide's card: {text}"
-
-    @cached_property
-    def reserve(self) -> tuple[float, float, bool]:
-        """Bytes beside weights and cache, at least and at most, and whether that is this server's own: its memory ×
-        utilization, less weights and cache."""
-        low, high = (gib * GIB * self.card.count for gib in RESERVE_GIB)
-        tokens, utilization, shape = self.frame.kv_tokens, self.number("gpu_memory_utilization"), self.shape
-        if (
-            self.version is not None
-            and self.card.real
-            and shape is not None
-            and utilization is not None
-            and not isinstance(tokens, Absent)
-            and not self.is_quantised
-            and self.number("kv_cache_memory_bytes") is None
-            and self.number("num_gpu_blocks_override") is None
-            and (isinstance(self.frame.engine, Absent) or len(self.frame.engine.engines) <= 1)
-        ):
-            rest = self.card.total * utilization - shape.resident - tokens * shape.kv_token
-            if LIKELY_RESERVE[0] * self.card.count <= rest <= LIKELY_RESERVE[1] * self.card.count:
-                return rest, rest, True
-        return low, high, False
+        return text if self.budget.real else f"guide's card: {text}"
 
     def firing(self, *rules: str) -> Finding | None:
         """The first of these rules that fires."""

@@ -7,7 +7,7 @@ from qtop.guide.claim import Checked, Claim, Known, elsewhere, holds, untold, wr
 from qtop.guide.cpu import quota_text
 from qtop.guide.seen import Seen, State, Stop
 from qtop.model.roofline import gpus_of_server
-from qtop.plan.budget import BF16, decode_tok_s
+from qtop.plan.budget import BF16
 from qtop.sample import Absent, Reading, cpulist
 from qtop.sample.settings import ENVIRONMENT
 from qtop.units import NONE, milliseconds, number, percent
@@ -142,20 +142,21 @@ def _g31(seen: Seen) -> Checked:
 
 
 def _g31b(seen: Seen) -> Checked:
-    card = seen.card
+    here = seen.budget
     floor = None
     worked: list[str] = []
-    if card.bandwidth is not None and not seen.is_quantised:
-        floor = TOKENS / decode_tok_s(card.bandwidth, BF16, 1, 0) * 1000.0
-        here = card.name if card.real else f"the guide's {card.name}"
+    fastest = here.tok_s(BF16, 1, 0)
+    if fastest is not None and here.bandwidth is not None and not seen.is_quantised:
+        floor = TOKENS / fastest * 1000.0
+        name = here.name if here.real else f"the guide's {here.name}"
         worked = [
-            f"{here}: {card.bandwidth / 1e9:.0f} GB/s read the bf16 weights {card.bandwidth / BF16.weights:.0f} times "
-            f"a second, so {TOKENS} tokens take {floor / 1000:.2f} s or more",
+            f"{name}: {here.bandwidth / 1e9:.0f} GB/s read the bf16 weights {fastest:.0f} times a second, so {TOKENS} "
+            f"tokens take {floor / 1000:.2f} s or more",
         ]
     latency = seen.frame.latency
     if isinstance(latency, Absent) or isinstance(latency.ttft, Absent) or isinstance(latency.itl, Absent):
         measured = "no latencies" if floor is None else seen.on_card(f"{TOKENS} tokens take ≥ {floor / 1000:.2f} s")
-        if floor is not None and floor > E2E_MS and card.real and seen.is_guides_model:
+        if floor is not None and floor > E2E_MS and here.real and seen.is_guides_model:
             return wrong(measured, "impossible in bf16 on this GPU", tuple(worked))
         return untold(measured, "no request finished while qtop looked", tuple(worked))
     ttft, itl = latency.ttft.mean_ms, latency.itl.mean_ms
@@ -165,7 +166,7 @@ def _g31b(seen: Seen) -> Checked:
     running = seen.engine.running
     measured = f"TTFT {milliseconds(ttft)}, {TOKENS} tokens {whole / 1000:.1f} s"
     note = f"means of {latency.seconds:.0f} s; {TOKENS} tokens by TTFT and the gap of {milliseconds(itl)}"
-    if floor is not None and floor > E2E_MS and card.real and seen.is_guides_model:
+    if floor is not None and floor > E2E_MS and here.real and seen.is_guides_model:
         return wrong(measured, f"impossible in bf16 on this GPU; {note}", tuple(worked))
     if isinstance(running, Absent) or running > 1:
         many = "several" if isinstance(running, Absent) else number(running)

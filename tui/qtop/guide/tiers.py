@@ -6,21 +6,7 @@ import math
 
 from qtop.guide.claim import Checked, Claim, Known, elsewhere, untold, wrong
 from qtop.guide.seen import Seen, Stop
-from qtop.plan.budget import (
-    BF16,
-    FORMS,
-    FP8,
-    FP8_FP8,
-    INT4_FP8,
-    LONGEST,
-    Card,
-    Form,
-    batch_for,
-    decode_tok_s,
-    footprint,
-    pool,
-    prefill_s,
-)
+from qtop.plan.budget import BF16, FORMS, FP8, FP8_FP8, INT4_FP8, LONGEST, Form
 from qtop.units import GIB, number
 
 SECTION = "2.2 Three ways to spend the VRAM"
@@ -35,29 +21,24 @@ MOST = 0.92
 """Of the memory that a server may be given where nothing else needs any."""
 
 
-def _for(seen: Seen, card: Card) -> str:
+def _for(seen: Seen) -> str:
     """What the arithmetic is of."""
-    low, high, own = seen.reserve
+    here = seen.budget
     shape = "Qwen3-4B" if seen.is_guides_model else "Qwen3-4B (not the model here)"
-    told = "as this server has it" if own else "assumed"
-    return (
-        f"{shape} on {card.name}, {card.total / GIB:.1f} GiB; context, activations and graphs "
-        f"{_span(low / GIB, high / GIB, 'GiB')}, {told}"
-    )
+    told = "as this server has it" if here.own is not None else "reckoned"
+    return f"{shape} on {here.name}, {here.total / GIB:.1f} GiB; beside weights and cache {_gib(here.reserve)}, {told}"
 
 
-def _span(low: float, high: float, unit: str) -> str:
-    """Two bounds, as one figure where they say the same."""
-    return f"{high:.1f} {unit}" if high - low < 0.05 else f"{low:.1f}–{high:.1f} {unit}"
+def _gib(value: float) -> str:
+    return f"{value / GIB:.1f} GiB"
 
 
-def _answer(
-    seen: Seen, card: Card, measured: str, note: str, worked: list[str], action: str, proven: bool = False
-) -> Checked:
+def _answer(seen: Seen, measured: str, note: str, worked: list[str], action: str, proven: bool = False) -> Checked:
     """A running vLLM of known version shows that the flags are none of its; ``proven``: the arithmetic of the card that
     is here alone shows the claim to be wrong."""
-    lines, measured = (_for(seen, card), *worked), seen.on_card(measured)
-    reckoned = "" if card.real else f"; no GPU here: reckoned for the guide's {card.name}"
+    here = seen.budget
+    lines, measured = (_for(seen), *worked), seen.on_card(measured)
+    reckoned = "" if here.real else f"; no GPU here: reckoned for the guide's {here.name}"
     try:
         server = seen.vllm
     except Stop as stop:
@@ -77,35 +58,31 @@ def _flags(form: Form, *more: str) -> str:
 
 
 def _g8(seen: Seen) -> Checked:
-    card = seen.card
-    low, high, _ = seen.reserve
+    here = seen.budget
     form = next(
-        (one for one in (FP8, FP8_FP8, INT4_FP8) if footprint(one, LIGHT_TOKENS, high) <= MOST * card.total), INT4_FP8
+        (one for one in (FP8, FP8_FP8, INT4_FP8) if here.footprint(one, LIGHT_TOKENS) <= MOST * here.total), INT4_FP8
     )
-    least, most = (footprint(form, LIGHT_TOKENS, reserve) for reserve in (low, high))
-    cache = LIGHT_TOKENS * form.kv_token
+    whole, each = here.footprint(form, LIGHT_TOKENS), here.cache_each(form, LIGHT_TOKENS)
     worked = [
-        f"{form.name}: weights {form.weights / GIB:.1f} GiB + {LIGHT_TOKENS // 1024}K tokens of cache "
-        f"{cache / GIB:.1f} GiB + the rest = {_span(least / GIB, most / GIB, 'GiB')}",
+        f"{form.name}: weights {_gib(form.weight_bytes)} + {LIGHT_TOKENS // 1024}K tokens of cache "
+        f"{_gib(each * here.cards)} + the rest = {_gib(whole)}",
     ]
-    if card.bandwidth is not None:
-        slow = decode_tok_s(card.bandwidth, form, 1, 8_192)
+    slow, plain = (here.tok_s(one, 1, 8_192) for one in (form, BF16))
+    if slow is not None and plain is not None:
         worked.append(
-            f"one request with 8K of context: at most {slow:.0f} tokens a second, "
-            f"{decode_tok_s(card.bandwidth, BF16, 1, 8_192):.0f} with bf16 weights"
+            f"one request with 8K of context: at most {slow:.0f} tokens a second, {plain:.0f} with bf16 weights"
         )
     limit = (
-        f"--kv-cache-memory-bytes {cache:.0f}"
+        f"--kv-cache-memory-bytes {each:.0f}"
         if seen.since(0, 11)
-        else f"--gpu-memory-utilization {min(0.95, math.ceil(most / card.total * 100) / 100):g}"
+        else f"--gpu-memory-utilization {min(0.95, math.ceil(whole / here.total * 100) / 100):g}"
     )
     action = _flags(form, f"--max-model-len {LIGHT_TOKENS}", f"--max-num-seqs {LIGHT_STREAMS}", limit)
-    if most > MOST * card.total:
-        action = f"This tier does not fit into {card.total / GIB:.1f} GiB: shorten `--max-model-len`."
+    if whole > MOST * here.total:
+        action = f"This tier does not fit into {_gib(here.total)}: shorten `--max-model-len`."
     return _answer(
         seen,
-        card,
-        f"{_span(least / GIB, most / GIB, 'GiB')} do for it, not {GUIDE_GIB} GB",
+        f"{_gib(whole)} do for it, not {GUIDE_GIB} GB",
         "neither is a flag of {version}, and no offload is needed for this",
         worked,
         action,
@@ -113,30 +90,29 @@ def _g8(seen: Seen) -> Checked:
 
 
 def _g9(seen: Seen) -> Checked:
-    card = seen.card
-    low, high, _ = seen.reserve
+    here = seen.budget
     need = GUIDE_RATE * ANSWER
     mean = PROMPT + ANSWER / 2
-    util = seen.number("gpu_memory_utilization") if card.real else None
+    util = seen.number("gpu_memory_utilization") if here.real else None
     util = util if util is not None and 0 < util <= 1 else (0.92 if seen.since(0, 20) else 0.9)
-    tokens = [pool(card, util, FP8, reserve) / FP8.kv_token for reserve in (high, low)]
-    fit = int(tokens[0] // (PROMPT + ANSWER))
+    tokens = here.pool(FP8, util) / FP8.kv_token
+    fit = int(tokens // (PROMPT + ANSWER))
     worked = [
-        f"{FP8.name} at utilization {util:g}: {number(round(tokens[0], -3))} tokens of cache or more, so {fit} "
+        f"{FP8.name} at utilization {util:g}: {number(round(tokens, -3))} tokens of cache, so {fit} "
         f"requests of {PROMPT + ANSWER} tokens at once",
         f"{GUIDE_RATE} requests a second of {ANSWER} tokens are {number(round(need))} tokens a second",
     ]
     proven = False
     measured = f"room for {fit} requests of {PROMPT + ANSWER} tokens at once"
-    if card.bandwidth is not None:
-        bound = decode_tok_s(card.bandwidth, FP8, GUIDE_BATCH, mean)
-        batch = batch_for(card.bandwidth, FP8, need, mean)
-        enough = "no number of requests at once" if batch is None else f"{math.ceil(batch)} requests at once or more"
+    bound = here.tok_s(FP8, GUIDE_BATCH, mean)
+    if bound is not None:
+        batch = here.batch_for(FP8, need, mean)
+        enough = "no number of requests at once" if batch is None else f"{batch} requests at once or more"
         worked.append(
             f"{GUIDE_BATCH} at once: at most {number(round(bound))} tokens a second, {bound / ANSWER:.1f} requests; "
             f"for {GUIDE_RATE}, {enough} by the memory's bandwidth"
         )
-        proven = card.real and bound < need
+        proven = here.real and bound < need
         measured = f"at batch {GUIDE_BATCH} at most {bound / ANSWER:.1f} req/s"
         measured += f", not {GUIDE_RATE}" if bound < need else ""
     streams = max(1, min(256, fit))
@@ -145,7 +121,6 @@ def _g9(seen: Seen) -> Checked:
         action = "Not one such request fits: take 4-bit weights or shorter contexts."
     return _answer(
         seen,
-        card,
         measured,
         "--load-in-8bit is no flag of {version}, and paging no switch: the cache is always paged, and on the GPU",
         worked,
@@ -155,19 +130,17 @@ def _g9(seen: Seen) -> Checked:
 
 
 def _g10(seen: Seen) -> Checked:
-    card = seen.card
-    low, high, _ = seen.reserve
+    here = seen.budget
     worked, chosen, largest = [], None, (0.0, BF16)
     for form in FORMS:
-        sure, best = (pool(card, MOST, form, reserve) / form.kv_token for reserve in (high, low))
-        fits = "fits" if sure >= LONGEST else "may fit" if best >= LONGEST else "does not fit"
+        room = here.pool(form, MOST)
+        fits = here.fits(form, MOST)
         worked.append(
-            f"{form.name}: 256K take {LONGEST * form.kv_token / GIB:.1f} GiB, there are "
-            f"{_span(sure * form.kv_token / GIB, best * form.kv_token / GIB, 'GiB')} at {MOST:g}: {fits}"
+            f"{form.name}: 256K take {_gib(LONGEST * form.kv_token)}, there are {_gib(room)} at {MOST:g}: {fits}"
         )
-        chosen = form if chosen is None and sure >= LONGEST else chosen
-        largest = max(largest, (sure, form), key=lambda one: one[0])
-    seconds = prefill_s(card, LONGEST)
+        chosen = form if chosen is None and fits == "fits" else chosen
+        largest = max(largest, (here.sure(form, MOST), form), key=lambda one: one[0])
+    seconds = here.prefill_s(LONGEST)
     if seconds is not None:
         worked.append(f"reading 256K tokens takes {seconds:.0f} s of arithmetic or more; 4.7 s are about 30K tokens")
     if chosen is not None:
@@ -180,12 +153,11 @@ def _g10(seen: Seen) -> Checked:
     action = _flags(chosen, length, f"--gpu-memory-utilization {MOST:g}", "--max-num-seqs 1")
     return _answer(
         seen,
-        card,
         measured,
         "no flag of {version} sets a sliding window, and the model's configuration has none",
         worked,
         action,
-        card.real and seconds is not None and seconds > GUIDE_SECONDS,
+        here.real and seconds is not None and seconds > GUIDE_SECONDS,
     )
 
 

@@ -7,6 +7,7 @@ the counts are checked against the totals that the published checkpoints state (
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import msgspec
 
@@ -123,7 +124,7 @@ class Decoder(msgspec.Struct, frozen=True):
     @property
     def sliding(self) -> int:
         """Layers with a sliding window."""
-        return sum(1 for window in self.windows if window)
+        return sum(1 for window in self.windows if window) if self.windows else 0
 
     @property
     def full(self) -> int:
@@ -161,6 +162,9 @@ class Decoder(msgspec.Struct, frozen=True):
 
     def _count(self, chosen: int) -> int:
         """Parameters with ``chosen`` experts of each layer."""
+        return _counted(self, chosen)
+
+    def _add_up(self, chosen: int) -> int:
         total = self.unquantised + self.hidden
         total += self.layers * (self._attention() + self.family.norms * self.hidden)
         one = self.experts
@@ -220,3 +224,9 @@ class Decoder(msgspec.Struct, frozen=True):
     def seen(self, tokens: float) -> float:
         """Token-layers that a new token's attention reads behind ``tokens`` others."""
         return self.full * tokens + sum(min(tokens, window) for window in self.windows if window)
+
+
+@lru_cache(maxsize=256)
+def _counted(one: Decoder, chosen: int) -> int:
+    """A curve of speed asks the same for each of its points."""
+    return one._add_up(chosen)

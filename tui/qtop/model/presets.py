@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from qtop.model.decoder import Decoder, Quantisation
-from qtop.model.model_config import BITS, decoder
+from qtop.model.model_config import decoder
+from qtop.model.quantised import by_name
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -118,13 +119,6 @@ def preset(model: str) -> Preset | None:
 
 _KIND = re.compile(r"instruct|it|chat|base|thinking|hf|dynamic|quantized|marlin|sym|block|v\d+(\.\d+)?|g\d+")
 """Words of a name that leave a model's shape as it is."""
-_HELD = (
-    (re.compile(r"fp8|float8|w8a8fp8"), "fp8", "fp8"),
-    (re.compile(r"awq|w4a16|int4|4bit|4bits|gptq"), "awq", "int4"),
-    (re.compile(r"int8|w8a8|w8a16|8bit|8bits"), "compressed-tensors", "int8"),
-    (re.compile(r"nvfp4|fp4|mxfp4"), "nvfp4", "nvfp4"),
-)
-"""Words that say how its weights are held; method and name of ``BITS``."""
 
 
 class Meant(msgspec.Struct, frozen=True):
@@ -144,16 +138,11 @@ def meant(model: str) -> Meant | None:
     known = preset(model)
     if known is None:
         return None
-    words = re.split(r"[-_]|\.(?=[a-z])", model.rpartition("/")[2].lower().replace(known.name.lower(), "-"))
-    held, strange = None, []
-    for word in filter(None, words):
-        found = next((one for one in _HELD if one[0].fullmatch(word)), None)
-        if found is not None:
-            held = Quantisation(found[1], BITS[found[2]])
-        elif not _KIND.fullmatch(word):
-            strange.append(word)
+    rest = model.rpartition("/")[2].lower().replace(known.name.lower(), "-")
+    words = re.split(r"[-_]|\.(?=[a-z])", rest)
+    strange = [word for word in words if word and not _KIND.fullmatch(word) and by_name(word) is None]
     other = next((word for word in strange if any(char.isdigit() for char in word)), "")
-    return Meant(known, tuple(strange), other, held)
+    return Meant(known, tuple(strange), other, by_name(rest))
 
 
 @lru_cache(maxsize=64)

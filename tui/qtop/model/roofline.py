@@ -7,7 +7,6 @@ each running sequence gets one token of it. The shapes are those of ``model.pres
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 import msgspec
@@ -16,6 +15,7 @@ from qtop.model.decoder import Decoder
 from qtop.model.frame import EngineView, Frame, GpuView
 from qtop.model.gpus import named
 from qtop.model.presets import preset, preset_decoder
+from qtop.model.quantised import by_setting, marked
 from qtop.sample import Absent, Reading, Why
 
 
@@ -44,10 +44,7 @@ SLACK = 1.2
 """How far a tick may lie above the bound: running requests are counted at its end, tokens all through it."""
 IDLE = Absent(Why.NOT_YET, "no request is running")
 QUANTISED = Absent(Why.UNSUPPORTED, "the weights are quantised: how many bytes a step reads is not known here")
-_QUANTISED_NAME = re.compile(r"fp8|fp4|awq|gptq|int[48]|w[48]a|bnb|gguf|q[2-8]_|[48]bit", re.IGNORECASE)
-"""In a model's name: its checkpoint holds quantised weights, whatever the command line says."""
 FASTER = Absent(Why.UNSUPPORTED, "faster than bf16 weights allow: they are quantised, or drafts are accepted")
-_UNQUANTISED = frozenset({"", "none", "auto", "off"})
 
 
 class Roofline(msgspec.Struct, frozen=True):
@@ -142,9 +139,9 @@ def _known(frame: Frame) -> tuple[Shape, float, EngineView, int] | Absent:
         return UNKNOWN
     if not isinstance(frame.settings, Absent):
         quantised = frame.settings.get("quantization")
-        if quantised is not None and quantised.value.lower() not in _UNQUANTISED:
+        if quantised is not None and by_setting(quantised.value):
             return QUANTISED
-    if _QUANTISED_NAME.search(server.model):
+    if marked(server.model):
         return QUANTISED
     own = Shape(own.weights, _kv_token(frame, own), own.held)
     peaks = [bandwidth_of(gpu) for gpu in gpus_of_server(frame.gpus)]

@@ -122,10 +122,8 @@ def prefill(model: Model, gpu: Card, one: Serving, tokens: int) -> Prefill | Non
     if rates is None:
         return None
     linear, attention = prefill_flop(model, tokens)
-    # Reading the weights once is the least, however short the prompt.
-    floor = max(
-        linear / rates[0] + attention / rates[1],
-        read_bytes(model, one.weights, tokens) / (gpu.bandwidth * one.spread),
-    )
+    floor = linear / rates[0] + attention / rates[1]
+    if gpu.bandwidth > 0:  # reading the weights once is the least, however short the prompt
+        floor = max(floor, read_bytes(model, one.weights, tokens) / (gpu.bandwidth * one.spread))
     high, low = (floor / MULTIPLYING[at] + PROMPT_S[at] + tokens / TOKENIZED[at] for at in (0, 1))
     return Prefill(tokens, floor, Span(low, high))

@@ -173,9 +173,15 @@ def block_bytes(model: Model, one: Serving) -> float:
     return one.block * model.shape.kv_token(kv_element(model, one.kv), one.spread)
 
 
-def memory(model: Model, gpu: Card, one: Serving) -> Memory:
-    """Where the memory of each GPU goes."""
-    weights, rest = spread_weights(model, one), reserve(model, one, gpu.is_cpu)
+def shown_reserve(model: Model, gpu: Card, one: Serving, tokens: float) -> Reserve:
+    """What a server whose cache holds so many tokens took from memory × utilization beside weights and cache."""
+    cache = tokens * model.shape.kv_token(kv_element(model, one.kv), one.spread)
+    return Reserve(0.0, math.ceil(gpu.total * one.utilization) - spread_weights(model, one) - cache, 0.0, 0.0, True)
+
+
+def memory(model: Model, gpu: Card, one: Serving, shown: Reserve | None = None) -> Memory:
+    """Where the memory of each GPU goes; ``shown``: what is set aside, where a server has shown it."""
+    weights, rest = spread_weights(model, one), shown or reserve(model, one, gpu.is_cpu)
     requested = float(math.ceil(gpu.total * one.utilization))
     if one.pool_bytes is not None:
         requested = weights + rest.inside + one.pool_bytes

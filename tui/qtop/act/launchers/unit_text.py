@@ -31,25 +31,25 @@ def assignments(text: str, section: str, key: str) -> list[str]:
             here = line[1:-1]
             continue
         name, equals, value = line.partition("=")
-        if equals and here == section and name.strip() == key:
-            found.append(value.strip())
+        if equals and here == section and name.strip(_BLANK) == key:
+            found.append(value.strip(_BLANK))
     return found
 
 
 def _lines(text: str) -> Iterator[str]:
     """Lines without comments, also those in the middle of a line that goes on."""
     whole = ""
-    for line in text.splitlines():
-        bare = line.strip()
+    for line in re.split(r"\r\n|[\n\r\0]", text):
+        bare = line.strip(_BLANK)
         if bare.startswith(("#", ";")) or (not bare and not whole):
             continue
         if line.endswith("\\"):
             whole += line[:-1] + " "
             continue
-        yield (whole + line).strip()
+        yield (whole + line).strip(_BLANK)
         whole = ""
     if whole:
-        yield whole.strip()
+        yield whole.strip(_BLANK)
 
 
 def effective(texts: Sequence[str], section: str = "Service", key: str = "ExecStart") -> list[str]:

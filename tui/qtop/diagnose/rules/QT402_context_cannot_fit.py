@@ -9,6 +9,7 @@ from qtop.diagnose.rules.common import GIB
 from qtop.diagnose.rules.configured import Subject, cpu_build, held, subject_of
 from qtop.model.frame import Frame
 from qtop.model.presets import preset, preset_decoder
+from qtop.model.quantised import by_setting, marked
 from qtop.model.roofline import Shape, shape_of
 from qtop.model.settings import SettingsView
 from qtop.sample import Absent
@@ -161,13 +162,9 @@ def _weights_factor(subject: Subject, view: SettingsView) -> float:
     """Bytes of the weights against bf16's, at the least: a checkpoint may be quantised without a word of it."""
     quantised = held(view).by_name.get("quantization")
     model = subject.info.model
-    plain = quantised is None or quantised.value.lower() in ("none", "auto", "off", "")
-    known = isinstance(model, str) and model.startswith("Qwen/") and "-" in model and not _marked(model)
+    plain = quantised is None or not by_setting(quantised.value)
+    known = isinstance(model, str) and model.startswith("Qwen/") and "-" in model and not marked(model)
     return 1.0 if plain and known else 0.25
-
-
-def _marked(model: str) -> bool:
-    return any(mark in model.lower() for mark in ("fp8", "awq", "gptq", "int4", "int8", "gguf", "bnb", "4bit", "8bit"))
 
 
 def _estimated(subject: Subject, need: _Need) -> Told:

@@ -12,6 +12,10 @@ ACROSS, UP = 2, 4
 """Dots of a cell."""
 _DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
 """By column, the lowest first."""
+_STACKS = tuple(
+    tuple(tuple(sum(dots[first : last + 1]) for last in range(UP)) for first in range(UP)) for dots in _DOTS
+)
+"""By column, first and last dot: all from one to the other."""
 
 
 @dataclass
@@ -30,18 +34,21 @@ class Plane:
 
     def dot(self, column: int, up: float, pen: str, mark: str) -> None:
         """A dot in this column of dots; what lies outside is left out."""
-        level = round(up * (self.height * UP - 1))
-        if not (0 <= column < self.columns and 0 <= level < self.height * UP):
-            return
-        key = (self.height - 1 - level // UP, column // ACROSS)
-        before = self._cells.get(key, (0, pen, mark))[0]
-        self._cells[key] = (before | _DOTS[column % ACROSS][level % UP], pen, mark)
+        self.band(column, up, up, pen, mark)
 
     def band(self, column: int, low: float, high: float, pen: str, mark: str) -> None:
-        """Every dot between two heights."""
+        """Every dot between two heights, cell by cell: a step of a slider draws thousands of dots."""
+        if not 0 <= column < self.columns:
+            return
         top = self.height * UP - 1
-        for level in range(round(low * top), round(high * top) + 1):
-            self.dot(column, level / top, pen, mark)
+        first, last = max(0, round(low * top)), min(top, round(high * top))
+        cells, across, stacks = self._cells, column // ACROSS, _STACKS[column % ACROSS]
+        for cell in range(first // UP, last // UP + 1 if last >= first else 0):
+            base = cell * UP
+            key = (self.height - 1 - cell, across)
+            before = cells[key][0] if key in cells else 0
+            dots = stacks[max(0, first - base)][min(UP - 1, last - base)]
+            cells[key] = (before | dots, pen, mark)
 
     def row(self, number: int, ascii: bool) -> list[tuple[str, str]]:
         """(text, pen) of a row's runs, the uppermost row is 0; blanks have the pen "text"."""
