@@ -142,12 +142,14 @@ def test_nothing_leaves_with_a_log_of_dockers(docker: Docker, tmp_path: Path) ->
 
 
 def test_a_file_in_a_container_is_not_the_hosts_of_that_name(docker: Docker, tmp_path: Path) -> None:
-    docker.light_command(0)
+    elsewhere = Path(f"/tmp/qtop-test-{os.getpid()}.log")
     words = " ".join(docker.light_command(port := free_port()))
-    inside = ["sh", "-c", f"echo 'INFO 11-26 14:00:00 [a] of the container' > /tmp/out; exec {words} >>/tmp/out 2>&1"]
+    inside = [
+        "sh",
+        "-c",
+        f"echo 'INFO 11-26 14:00:00 [a] of the container' > {elsewhere}; exec {words} >>{elsewhere} 2>&1",
+    ]
     server = docker.run("filed", inside, shared=[docker.folder / "share"])
-    elsewhere = Path("/tmp/out")
-    assert not elsewhere.exists()
     try:
         until(lambda: answers(port), "no answer")
         elsewhere.write_text("INFO 11-26 14:00:00 [a] of the host\n")

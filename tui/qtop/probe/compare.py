@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import fmean, geometric_mean, median
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,8 @@ NEEDS = 3
 RANGES = {3: 2.61, 4: 1.43, 5: 1.01}
 """So many times half the range of so many values holds the middle in 95 % (Lord, Biometrika 34, 1947, table 9: 1.304,
 0.717 and 0.507 of the range)."""
+MOST_ALIKE = 0.8
+"""More correlation of neighbours than this cannot be told from a drift in so few values."""
 FEW = 5
 """Below this many on a side, a range understates the noise, so the two sides' are added in full."""
 
@@ -189,22 +192,38 @@ def band_of(befores: Sequence[float], afters: Sequence[float]) -> float | None:
     are widened to what holds the middle in 95 % (``RANGES``). From six on it is half the 95 % interval of Moses for a
     shift (of all differences between the sides, those that a rank test would not reject; Hollander & Wolfe,
     Nonparametric Statistical Methods, 4.3): a server takes its requests in rounds, windows are of two or three kinds
-    then, and the interval of a median reaches from one kind to the other however many windows there are.
+    then, and the interval of a median reaches from one kind to the other however many windows there are. Windows that
+    are like the one before are worth fewer (``_worth_fewer``).
 
-    Simulated with independent gaussian noise of 10 %, nothing changed: a difference in 1–4 % for 3 to 5 windows a side
-    and 5–6 % from 6 on; a change of 25 % is seen in 23 % (3), 54 % (4), 82 % (6) and 95 % (10). Where each window is
-    correlated with the next by a half, 9–20 % are false. scripts/diff_pairs.py does the same with recordings.
+    Simulated with independent gaussian noise of 10 %, nothing changed: a difference in 2–6 %; a change of 25 % is seen
+    in 23 % (3 windows a side), 52 % (4), 82 % (6) and 95 % (10). Where each window is correlated with the next by a
+    half, 9–18 % are false (11 % of 18 windows; 16 % without that). scripts/diff_pairs.py does it with recordings.
     """
     sides = [side_of(befores), side_of(afters)]
     found = [one for one in sides if one is not None]
     if len(found) < 2:
         return None
     drift = max(abs(one.halves[1] - one.halves[0]) if one.halves else 0.0 for one in found)
-    if min(len(befores), len(afters)) >= min(RANGES) + len(RANGES):
-        return max(_shift_half_width(befores, afters), drift)
-    wide = [one.half * RANGES.get(len(side), 1.0) for one, side in zip(found, (befores, afters), strict=True)]
-    few = min(len(befores), len(afters)) < FEW
-    return max(math.hypot(*wide), found[0].half + found[1].half if few else 0.0, drift)
+    if min(len(befores), len(afters)) > max(RANGES):
+        spread = _shift_half_width(befores, afters)
+    else:
+        wide = [one.half * RANGES.get(len(side), 1.0) for one, side in zip(found, (befores, afters), strict=True)]
+        few = min(len(befores), len(afters)) < FEW
+        spread = max(math.hypot(*wide), found[0].half + found[1].half if few else 0.0)
+    return max(spread * _worth_fewer(befores, afters), drift)
+
+
+def _worth_fewer(*sides: Sequence[float]) -> float:
+    """How many times wider an interval is because each value is like the one before: the root of (1 + r) / (1 - r), r
+    the correlation of neighbours within the sides, where it is positive (source: the variance of the mean of a
+    first-order autoregressive process)."""
+    product = square = 0.0
+    for side in sides:
+        apart = [value - fmean(side) for value in side]
+        product += sum(a * b for a, b in pairwise(apart))
+        square += sum(a * a for a in apart)
+    r = min(MOST_ALIKE, max(0.0, product / square)) if square > 0 else 0.0
+    return math.sqrt((1 + r) / (1 - r))
 
 
 def _shift_half_width(befores: Sequence[float], afters: Sequence[float]) -> float:
