@@ -7,6 +7,7 @@ Copied to a file called llama-server it is taken for one. Standard library only,
     --linger SECONDS   it ends so long after SIGTERM
     --child            have a process of its own that goes on when this one ends
     --never-healthy    /health says 503 for ever
+    --say FILE         what it writes to standard error first
 
 Copied to a file called vllm it stands for ``vllm serve MODEL --config FILE``: of that file it takes max-num-seqs.
 """
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--linger", type=float)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--never-healthy", action="store_true")
+    parser.add_argument("--say")
     return parser
 
 
@@ -90,6 +92,9 @@ def main() -> int:
         return 1
     if options.child:
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(120)"])
+    if options.say:
+        with open(options.say, encoding="utf-8") as file:  # noqa: PTH123 - pathlib takes as long as all the rest
+            print(file.read(), end="", file=sys.stderr, flush=True)
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.config:

@@ -180,13 +180,31 @@ class SystemdLab:
         )
         return self._started(name, port)
 
-    def light(self, name: str = "light.service", more: str = "") -> LlamaInUnit:
+    def light(self, name: str = "light.service", more: str = "", flags: str = "") -> LlamaInUnit:
         """What is like llama-server, as a unit, started and ready; ``more``: lines of [Service]."""
-        port, program = free_port(), self.folder / "llama-server"
-        shutil.copy(LIKE, program)
-        command = f"/usr/bin/python3 -S {program} --port {port} --model 'one %N'"
+        port = free_port()
+        command = " ".join([*self.light_command(port), "--model 'one %N'", flags])
         (self.etc / name).write_text(f"[Service]\nExecStart={command}\n{more}\n")
         return self._started(name, port)
+
+    def light_command(self, port: int) -> list[str]:
+        """How what is like llama-server is started."""
+        program = self.folder / "llama-server"
+        shutil.copy(LIKE, program)
+        return ["/usr/bin/python3", "-S", str(program), "--port", str(port)]
+
+    def user_manager(self, uid: int = UID) -> tuple[str, ...]:
+        """A user's own manager, started and ready; what a command begins with to run as that user."""
+        unit = f"user@{uid}.service"
+        (self.etc / unit).write_text(
+            f"[Service]\nUser={uid}\nSlice=user-{uid}.slice\nType=notify\nDelegate=yes\n"
+            f"RuntimeDirectory=user/{uid}\nEnvironment=XDG_RUNTIME_DIR=/run/user/{uid} HOME=/\n"
+            f"ExecStart={SYSTEMD} --user --unit=basic.target\n"
+        )
+        self("systemctl", "daemon-reload")
+        self("systemctl", "start", unit)
+        own = f"XDG_RUNTIME_DIR=/run/user/{uid}"
+        return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "env", own)
 
     def _started(self, name: str, port: int) -> LlamaInUnit:
         self("systemctl", "daemon-reload")

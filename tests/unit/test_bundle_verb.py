@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ from tests.fakes.samples import record
 
 from qtop.act import server_log
 from qtop.act.launchers.capture import LINES, TAIL, tail
+from qtop.act.launchers.systemctl import Manager
 from qtop.cli import main
 from qtop.collect.discover import started
 from qtop.errors import EXIT_OK, EXIT_USAGE, QtopError, Refused
@@ -160,13 +165,83 @@ def test_why_there_is_no_log() -> None:
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-3
     )
     try:
-        with pytest.raises(Refused, match="goes to a terminal or another program"):
+        with pytest.raises(Refused, match="goes to another program"):
             server_log.find(child.pid)
     finally:
         child.communicate(b"\n", 20)
     for server in (Absent(Why.LOST, "gone"), ServerInfo(pid=Absent(Why.DENIED)), ServerInfo(pid=1)):
         with pytest.raises(Refused):
             server_log.log_of_server(server)
+
+
+def test_a_terminal_has_no_log_and_what_to_do_is_said() -> None:
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
+    try:
+        with pytest.raises(Refused, match="writes to a terminal") as refused:
+            server_log.find(child.pid)
+        assert "tmux capture-pane" in refused.value.hint and "--log FILE" in refused.value.hint
+    finally:
+        child.communicate(b"\n", 20)
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_server_of_another_user_is_told_from_one_that_writes_to_a_program() -> None:
+    """Seen by who may not look: with no rights, which root's child has once it is nobody."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    ours, theirs = os.pipe()
+    try:
+        if (other := os.fork()) == 0:
+            try:
+                os.setuid(65_534)
+                server_log.find(child.pid)
+            except (Refused, OSError) as error:
+                os.write(theirs, str(error).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(other, 0)
+        os.close(theirs)
+        said = os.read(ours, 4096).decode()
+    finally:
+        child.communicate(b"\n", 20)
+        os.close(ours)
+    assert "it belongs to another user. Run qtop as root" in said and "--log FILE" in said
+
+
+def test_what_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = started(os.getpid()), threading.Event()
+    assert isinstance(begun, float)
+
+    def hangs(pid: int) -> server_log.ServerLog:
+        go_on.wait(60)
+        return server_log.ServerLog((), "")
+
+    monkeypatch.setattr(server_log, "find", hangs)
+    with pytest.raises(Refused, match="could not be read within 0 s"):
+        server_log.log_of_server(ServerInfo(pid=os.getpid(), started=begun), patience=0.1)
+    go_on.set()
+
+
+def test_a_journal_that_may_not_be_read_says_who_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_log, "in_container", lambda pid: False)
+    monkeypatch.setattr(server_log, "output_file", lambda pid: None)
+    monkeypatch.setattr(server_log, "on_terminal", lambda pid: False)
+    monkeypatch.setattr(
+        server_log, "text", lambda path: "0::/user.slice/user-7.slice/user@7.service/app.slice/a.service"
+    )
+    asked: list[tuple[bool, str, int | None]] = []
+
+    def read(self: Manager, unit: str, since: float, uid: int | None, patience: float) -> list[str]:
+        asked.append((self.user, unit, uid))
+        return []
+
+    monkeypatch.setattr(Manager, "read_journal", read)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Refused, match="nothing can be read from the journal of a") as refused:
+        server_log.find(os.getpid())
+    assert "systemd-journal" in refused.value.hint and asked == [(True, "a.service", 7)]
 
 
 def test_the_tail_of_a_log_has_whole_lines(tmp_path: Path) -> None:
@@ -180,6 +255,14 @@ def test_the_tail_of_a_log_has_whole_lines(tmp_path: Path) -> None:
     assert tail(tmp_path / "none") == []
     with pytest.raises(QtopError, match="cannot read"):
         tail(tmp_path / "none", strict=True)
+
+
+def test_no_more_of_another_log_is_taken_than_of_a_file() -> None:
+    line = "x" * 9_999
+    kept = server_log.filled(server_log.ServerLog((line,) * 100, "some")).lines
+    assert len(kept) > 0 and sum(len(one) + 1 for one in kept) <= TAIL < sum(len(one) + 1 for one in (*kept, line))
+    with pytest.raises(Refused, match="nothing can be read from some"):
+        server_log.filled(server_log.ServerLog((), "some"))
 
 
 # Texts in logs
@@ -240,6 +323,18 @@ def test_a_text_over_several_lines_goes_to_the_next_line_with_a_clock() -> None:
     assert redact_log(["zQ9x", coloured], Redactor())[0] == ["***", "(APIServer pid=7) INFO 11-26 14:00:00 [a] ready"]
     plain, _ = redact_log(["no clock anywhere", "still none"], Redactor())
     assert plain == ["no clock anywhere", "still none"]
+
+
+def test_a_container_is_one_by_each_of_its_names() -> None:
+    number = "3f2a" * 16
+    redactor = Redactor(container=(number, number[:12], "alices-gpt"))
+    lines = [f"in {number}", f"on {number[:12]}:", "/alices-gpt is up", "alices-gpt-2, my.alices-gpt"]
+    done, taken = redact_log(lines, redactor)
+    pseudonym = done[0].removeprefix("in ")
+    assert re.fullmatch("CONTAINER-[0-9a-f]{4}", pseudonym) and taken.containers == 3
+    assert done[1:] == [f"on {pseudonym}:", f"/{pseudonym} is up", lines[3]]
+    other = Redactor(container=("4f2a" * 16, "vllm"))
+    assert redact_log(["vllm serve"], other)[0] == ["vllm serve"]  # so many are called that it names none
 
 
 def test_a_long_line_is_read_in_time() -> None:

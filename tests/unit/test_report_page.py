@@ -19,6 +19,7 @@ from qtop.record.blockfile import BlockFile
 from qtop.report.gathered import Chart, Span, _spans, gather, led
 from qtop.report.markdown import page_markdown, plain_markdown
 from qtop.report.page import page_html, rule_html
+from qtop.report.page_style import STYLE
 from qtop.report.plots import chart_svg, nice_top, segments, ticks
 from qtop.sample import EngineSample, Event, Sample, ServerInfo, Setting
 from qtop.sample.codec import encode_event, encode_sample
@@ -240,3 +241,16 @@ def test_test_prompts_of_a_recording_are_listed(tmp_path: Path) -> None:
     text = page_html(report)
     assert "TTFT" in text and f"{round(told[0]['e2e_ms']):,} ms".replace(",", " ") in text
     assert page_markdown(report).count("ok (") == 3
+
+
+def test_on_paper_it_is_light_and_nothing_is_folded_or_cut() -> None:
+    """Also where the reader's desktop is dark, or the page was open in the dark."""
+    screen, _, paper = STYLE.partition("@media print{")
+    dark = screen[screen.index("prefers-color-scheme:dark") :].split("}")[0]
+    colours = re.findall(r"(--[a-z0-9]+):(#[0-9a-f]+)", dark)
+    printed = dict(re.findall(r"(--[a-z0-9]+):(#[0-9a-f]+)", paper))
+    assert len(colours) >= 10 and {name for name, _ in colours} == set(printed)
+    assert printed["--bg"] == "#fff" and "color-scheme:light;" in paper
+    assert "details::details-content{content-visibility:visible" in paper and ".wide,pre{overflow:visible}" in paper
+    page = page_html(gather(STARVED))
+    assert page.count("<thead>") == page.count("</thead>") == page.count("<tbody>") > 5

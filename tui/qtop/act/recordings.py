@@ -1,4 +1,4 @@
-"""Two recordings against each other, before and after a change: figures of windows of some seconds, with the band for
+"""Two recordings against each other, before and after a change: figures of windows of some seconds, with a band for
 noise and the words that test requests get (``qtop.probe.compare``), and the loads that spoil it (``qtop.act.load``).
 
 A window is to a recording what a request is to a test: one number. TTFT and gaps of a window are the server's own, of
@@ -28,6 +28,9 @@ TICKS = 4
 """Of a recording that has few of them, a window holds so many."""
 LOADS = 1.25
 """So many times the load is another load: over minutes it wanders less than between a few test prompts."""
+HIDES = 25.0
+"""Percent: where the noise of a figure that decides is larger, a change that matters may be hidden in it: whether there
+is one cannot be told."""
 FINISHED = 20.0
 """Requests from which their mean length says something."""
 
@@ -267,8 +270,11 @@ def _difference(kind: Kind, before: Windows, after: Windows, other: str) -> Diff
     change = new - old
     percent = round(change / old * 100, 1) if old > 0 else None
     band = max(spread, kind.floor, FLOOR_PCT / 100 * abs(old))
-    word: Word = "within noise"
+    hidden = kind.decides and old > 0 and spread > max(kind.floor, HIDES / 100 * old)
+    noise = f"noise of ±{spread / old * 100:.0f} % would hide a change of {HIDES:.0f} %" if hidden else ""
+    word: Word = "cannot tell" if hidden else "within noise"
     if abs(change) > band:
+        noise = ""
         word = ("higher" if change > 0 else "lower") if not kind.better else _word(change * kind.better)
     loads = (before.load, after.load)
     # ``spoils`` lets pass what is slower under less load; where the load itself makes the figure nothing passes.
@@ -276,6 +282,7 @@ def _difference(kind: Kind, before: Windows, after: Windows, other: str) -> Diff
     why = spoils(claim, *loads, times=LOADS).replace("others had ", "another load: ") or other
     if why:
         word = "cannot tell"
+    why = why or noise
     return Difference(kind.name, kind.unit, round(old, 4), round(new, 4), percent, round(band, 4), counts, word, why)
 
 

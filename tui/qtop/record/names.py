@@ -1,7 +1,7 @@
 """Names in texts, found and replaced: this host's, its users', home folders', and addresses of the network.
 
 Host and user become HOST and USER. An address becomes a pseudonym that stays the same in all that one host writes
-("IP-3f2a"), so that a report still tells two of them apart.
+("IP-3f2a"), so that a report still tells two of them apart; so does a container, by whichever of its names it is told.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from qtop.clock import boot_id
 HOST = "HOST"
 USER = "USER"
 ADDRESS = "IP"
+CONTAINER = "CONTAINER"
 
 _HOME = re.compile(
     r"(?<![\w.~-])(?<!:/)((?:/(?:mnt|data|export|nfs|net|var|usr|private))?/(?:home|Users)/)(?:[^/\s\"'\\:,;]+)"
@@ -49,16 +50,27 @@ _BROADCAST = "255.255.255.255"
 class Names:
     """What to hide: ``hosts`` and ``users`` by name, and every address but those of the host to itself.
 
-    ``key`` makes the pseudonyms of addresses; None takes one that only this host has.
+    ``container`` is one, by its id and what else it is called. ``key`` makes the pseudonyms; None takes one that only
+    this host has.
     """
 
-    def __init__(self, hosts: Iterable[str] = (), users: Iterable[str] = (), key: bytes | None = None) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[str] = (),
+        users: Iterable[str] = (),
+        key: bytes | None = None,
+        container: Sequence[str] = (),
+    ) -> None:
         self._host = _host_pattern(hosts)
         self._users = _user_pattern(users)
         self._key = key
+        self._container = _container_pattern(container)
+        self._contained = self._pseudonym(CONTAINER, container[0].encode()) if container else ""
 
     def hide(self, text: str) -> str:
         """The text without any of them."""
+        if self._container:
+            text = self._container.sub(self._contained, text)
         return self.hide_addresses(self.hide_people(self.hide_host(text)))
 
     def hide_host(self, text: str) -> str:
@@ -104,8 +116,11 @@ class Names:
             return text
         if found.is_loopback or found.is_unspecified or text == _BROADCAST:
             return text
+        return self._pseudonym(ADDRESS, found.packed)
+
+    def _pseudonym(self, kind: str, data: bytes) -> str:
         key = self._key if self._key is not None else _host_key()
-        return f"{ADDRESS}-{hmac.new(key, found.packed, hashlib.sha256).hexdigest()[:4]}"
+        return f"{kind}-{hmac.new(key, data, hashlib.sha256).hexdigest()[:4]}"
 
 
 @lru_cache(1)
@@ -162,6 +177,12 @@ def _host_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
         for name in sorted(found, key=len, reverse=True)
     ]
     return re.compile(rf"(?:{'|'.join(parts)})(?:\.[A-Za-z][A-Za-z0-9-]*)*", re.IGNORECASE)
+
+
+def _container_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds every name as a whole word. One like "vllm", of which logs are full, names nothing."""
+    found = sorted({name for name in names if name.lower() not in _NEVER_USERS}, key=len, reverse=True)
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, found))})(?![\w-])") if found else None
 
 
 def _user_pattern(names: Iterable[str]) -> re.Pattern[str] | None:

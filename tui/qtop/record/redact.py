@@ -65,11 +65,17 @@ _Task = TypeVar("_Task", ThreadSample, TaskSample)
 
 class Redactor:
     """Redacts samples and events for a host known by ``names`` and its ``users``; with ``keep_text`` the prompts and
-    answers of events stay, and nothing else more."""
+    answers of events stay, and nothing else more. ``container``: its id, and what else it is called."""
 
-    def __init__(self, names: Iterable[str] = (), keep_text: bool = False, users: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Iterable[str] = (),
+        keep_text: bool = False,
+        users: Iterable[str] = (),
+        container: Sequence[str] = (),
+    ) -> None:
         self._keep_text = keep_text
-        self._names = Names(names, users)
+        self._names = Names(names, users, container=container)
         self._server: tuple[ServerInfo, ServerInfo] | None = None
         self._keys: dict[str, str] = {}
         self._comms: dict[str, str] = {}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qtop.record.names import ADDRESS, HOST, USER
+from qtop.record.names import ADDRESS, CONTAINER, HOST, USER
 from qtop.record.redact import Redactor
 from qtop.sample.secrets import MASK, is_plain
 
@@ -54,6 +54,7 @@ class Redacted:
     hosts: int = 0
     users: int = 0
     addresses: int = 0
+    containers: int = 0
 
     def __str__(self) -> str:
         told = (
@@ -62,6 +63,7 @@ class Redacted:
             (self.hosts, "names of this host"),
             (self.users, "names of users"),
             (self.addresses, "addresses"),
+            (self.containers, "names of the container"),
         )
         return ", ".join(f"{count} {what}" for count, what in told if count) or "nothing"
 
@@ -94,6 +96,7 @@ def _count(count: Redacted, before: str, after: str, texts: int) -> None:
     count.hosts += max(0, after.count(HOST) - before.count(HOST))
     count.users += max(0, after.count(USER) - before.count(USER))
     count.addresses += max(0, after.count(f"{ADDRESS}-") - before.count(f"{ADDRESS}-"))
+    count.containers += max(0, after.count(f"{CONTAINER}-") - before.count(f"{CONTAINER}-"))
 
 
 def without_texts(line: str) -> tuple[str, int, bool]:

@@ -170,7 +170,9 @@ def _table(
 
     lines = ["<tr>" + "".join(cell("td", at, text) for at, text in enumerate(row)) + "</tr>" for row in rows]
     top = "".join(cell("th", at, text) for at, text in enumerate(head))
-    return f'<div class="wide"><table>\n<tr>{top}</tr>\n' + "\n".join(lines) + "\n</table></div>"
+    # A head of its own is printed again where the table goes on on another page.
+    body = "\n".join(lines)
+    return f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
 def _waterfall(report: Gathered) -> str:

@@ -56,6 +56,16 @@ border-bottom:1px solid var(--line)}.facts dt{color:var(--dim);flex:0 0 150px}
 .facts dd{margin:0;min-width:0}dl{margin:0}
 @media (max-width:640px){body{padding:16px 16px 40px}h1{font-size:20px}.facts{columns:1}
 .time{grid-template-columns:1fr;gap:2px}.time svg{margin-bottom:8px}.facts dt{flex-basis:110px}}
-@media print{:root{--bg:#fff;--fg:#000;--dim:#444;--line:#ccc;--soft:#f3f3f3}body{padding:0;font-size:11pt}
-h2{break-after:avoid}.card{break-inside:avoid-page}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+@media print{:root{color-scheme:light;--bg:#fff;--fg:#000;--dim:#444;--line:#ccc;--soft:#f3f3f3;
+--c0:#2f6fb0;--c1:#c2711b;--c2:#3d8b5f;--c3:#8a5aa8;--bad:#b3372f;--warn:#a96a08}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+body{padding:0;max-width:none;font-size:10pt}table,.page,.time,.fall,summary{font-size:9pt}
+code,pre,th,.meta,figcaption,.axis{font-size:8.5pt}h2{margin-top:24px}
+h1,h2,h3,header,header+p,.card>.meta,summary,figcaption{break-after:avoid}p{orphans:3;widows:3}
+tr,figure,.fall,.time,.head,.facts div,pre,header,header+p{break-inside:avoid}
+.card>.wide,.card>.wide table{break-inside:avoid}
+.wide,pre{overflow:visible}pre{white-space:pre-wrap}dd,code,pre{overflow-wrap:anywhere}
+.wide td.w:first-child{min-width:0}.facts{columns:1}
+details::details-content{content-visibility:visible;display:block;height:auto}
+summary{list-style:none;font-weight:600}summary::-webkit-details-marker{display:none}}
 """

@@ -57,7 +57,7 @@ def bundle(args: argparse.Namespace, settings: Settings) -> int:
         try:
             log = log or log_of_server(gathered.server)
         except Refused as error:
-            left_out = f"{error.message} (--log LOG names it)"
+            left_out = str(error).rstrip(".") if error.hint else f"{error.message} (--log LOG names it)"
     if log is not None:
         files[LOG] = _log(log)
     extra = {name: text.encode("utf-8", "replace") for name, (text, _) in files.items()}
@@ -99,7 +99,7 @@ def _remarks(gathered: Gathered, left_out: str) -> Iterable[str]:
 
 def _log(log: ServerLog) -> tuple[str, str]:
     """The log as it may leave, and what it is."""
-    redactor = Redactor(local_names(), users=local_users())
+    redactor = Redactor((*local_names(), *log.hosts), users=(*local_users(), *log.users), container=log.container)
     lines, taken = redact_log(log.lines, redactor)
     what = f"the last {plural(len(lines), 'line')} of {log.where}; taken out: {taken}"
     return "".join(f"{line}\n" for line in lines), what

@@ -136,9 +136,22 @@ def output_file(pid: int) -> Path | None:
     be read."""
     for fd in (2, 1):
         stream = _stdio(pid, fd)
-        if stream["kind"] == "file" and os.access(stream["path"], os.R_OK):
-            return Path(stream["path"])
+        if stream["kind"] != "file":
+            continue
+        # In a container the path means another file here, or none: there it is looked for below the process's root.
+        for place in (Path(stream["path"]), Path(f"/proc/{pid}/root{stream['path']}")):
+            try:
+                held = place.stat()
+            except OSError:
+                continue
+            if [held.st_dev, held.st_ino] == stream["file"] and os.access(place, os.R_OK):
+                return place
     return None
+
+
+def on_terminal(pid: int) -> bool:
+    """Whether a process writes to a terminal, and nowhere else."""
+    return {_stdio(pid, fd)["kind"] for fd in (1, 2)} - {"null", "closed"} == {"tty"}
 
 
 def tail(path: Path, begin: int = 0, strict: bool = False) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtop.act.launchers.container import Json, foreign, id_in
-from qtop.act.launchers.engine_api import Engine, sockets
+from qtop.act.launchers.engine_api import ANSWER_S, Engine, sockets
 from qtop.act.launchers.launcher import Launch
 from qtop.act.launchers.manager import server_below, words_below
 from qtop.act.log_reason import ended_by
@@ -18,8 +18,9 @@ DEFAULT_STOP_S = 10
 LINES = 300
 
 
-def container_of(pid: int) -> tuple[Engine, Json] | None:
-    """The Docker container that a process runs in, with its daemon; None where it runs in none.
+def container_of(pid: int, patience: float = ANSWER_S) -> tuple[Engine, Json] | None:
+    """The Docker container that a process runs in, with its daemon, which is given ``patience`` seconds for an answer;
+    None where it runs in none.
 
     Errors: Refused for a container of somebody else's making, and where Docker may not be asked.
     """
@@ -32,12 +33,12 @@ def container_of(pid: int) -> tuple[Engine, Json] | None:
     refused: Refused | None = None
     for socket in sockets():
         try:
-            told = Engine(socket).inspect(number)
+            told = Engine(socket, patience).inspect(number)
         except Refused as error:
             refused = refused or error
             continue
         if told is not None:
-            return Engine(socket), told
+            return Engine(socket, patience), told
     raise refused or Refused(
         "the server runs in a container that this Docker does not know", "Set DOCKER_HOST to the one that does."
     )

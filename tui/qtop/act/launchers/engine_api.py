@@ -36,10 +36,10 @@ def sockets() -> Iterator[str]:
 
 
 class Engine:
-    """One daemon, by its socket's path."""
+    """One daemon, by its socket's path, and the seconds that it is given for an answer."""
 
-    def __init__(self, socket: str) -> None:
-        self.socket = socket
+    def __init__(self, socket: str, patience: float = ANSWER_S) -> None:
+        self.socket, self.patience = socket, patience
 
     def ask(
         self,
@@ -47,9 +47,10 @@ class Engine:
         path: str,
         body: Json | None = None,
         query: Mapping[str, str] | None = None,
-        timeout: float = ANSWER_S,
+        timeout: float | None = None,
     ) -> tuple[int, bytes]:
         """Status and body. Errors: Refused where no daemon answers, or this user may not ask it."""
+        timeout = self.patience if timeout is None else timeout
         transport = httpx.HTTPTransport(uds=self.socket)
         try:
             with httpx.Client(transport=transport, base_url="http://docker", timeout=timeout) as client:
@@ -72,7 +73,7 @@ class Engine:
         path: str,
         body: Json | None = None,
         query: Mapping[str, str] | None = None,
-        timeout: float = ANSWER_S,
+        timeout: float | None = None,
         fine: tuple[int, ...] = (),
     ) -> Any:
         """The answer as JSON, None for an empty one or a status of ``fine``. Errors: Refused with what Docker says."""
@@ -133,12 +134,18 @@ class Engine:
 
     def logs(self, container: str, lines: int) -> list[str]:
         """The last lines that it wrote to both streams; none where its log driver keeps none."""
-        query = {"stdout": "true", "stderr": "true", "tail": str(lines)}
         try:
-            status, data = self.ask("GET", f"/containers/{container}/logs", query=query)
+            return self.read_log(container, lines)
         except Refused:
             return []
-        return unframed(data).decode(errors="replace").splitlines() if status == 200 else []
+
+    def read_log(self, container: str, lines: int) -> list[str]:
+        """As ``logs``. Errors: Refused with the daemon's reason."""
+        query = {"stdout": "true", "stderr": "true", "tail": str(lines)}
+        status, data = self.ask("GET", f"/containers/{container}/logs", query=query)
+        if status != 200:
+            raise Refused(f"Docker: {_message(data) or f'status {status}'}")
+        return unframed(data).decode(errors="replace").splitlines()
 
     def memory_left(self, container: str) -> int | None:
         """Bytes until its limit, what the kernel can take back of its page cache not counted; None: no limit."""

@@ -38,7 +38,7 @@ class Manager:
     def _words(self, *words: str) -> list[str]:
         return ["systemctl", *(["--user"] if self.user else []), "--no-ask-password", *words]
 
-    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: list[str], patience: float | None = None) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 command,
@@ -47,7 +47,7 @@ class Manager:
                 text=True,
                 errors="replace",
                 env=self._environ(),
-                timeout=ANSWER_S,
+                timeout=ANSWER_S if patience is None else patience,
                 check=False,
             )
         except FileNotFoundError:
@@ -103,12 +103,21 @@ class Manager:
     def journal(self, unit: str, since: float) -> list[str]:
         """What a unit wrote, and systemd about it, since then (Unix seconds); none where the journal may not be
         read, or there is none."""
-        command = ["journalctl", *(["--user"] if self.user else []), "--quiet", "--no-pager", "-o", "cat"]
         try:
-            done = self._run([*command, "-n", str(LINES), f"--since=@{since:.3f}", "-u", unit])
+            return self.read_journal(unit, since)
         except Refused:
             return []
-        return done.stdout.splitlines()
+
+    def read_journal(self, unit: str, since: float, uid: int | None = None, patience: float = ANSWER_S) -> list[str]:
+        """As ``journal``; of the user ``uid``'s unit, None: of one's own. Errors: Refused where journalctl is not there
+        or says nothing within ``patience`` seconds."""
+        which = ["-u", unit]
+        if self.user:
+            # Not --user: that reads the caller's own journal alone, which root's is not, and a volatile one has none.
+            owner = f"_UID={os.geteuid() if uid is None else uid}"
+            which = [f"_SYSTEMD_USER_UNIT={unit}", owner, "+", f"USER_UNIT={unit}", owner]
+        command = ["journalctl", "--quiet", "--no-pager", "-o", "cat", "-n", str(LINES), f"--since=@{since:.3f}"]
+        return self._run([*command, *which], patience).stdout.splitlines()
 
 
 def seconds(span: str) -> float | None:
