@@ -156,7 +156,7 @@ def measure(recording: Path, size: tuple[int, int], rounds: int, profile: cProfi
     app.planning.ask(Asked(), "0.25.1")  # no vLLM is looked for
     failed: list[BaseException] = []
 
-    async def drive(pilot: Pilot[None]) -> None:
+    async def drive(pilot: Pilot[object]) -> None:
         try:
             await opened(pilot, app, source)
             await steps(pilot, app, spent, rounds, profile)
