@@ -6,8 +6,10 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qtop.probe.compare import compare, compare_in_turn
+from qtop.probe.compare import _shift_half_width, compare, compare_in_turn
 from qtop.probe.timing import ProbeResult, Stamps, Usage, measure
 
 
@@ -237,3 +239,11 @@ def test_simulated_no_effect_is_seldom_called_one_and_an_effect_is_seen(kind: st
     assert called <= 0.05 * 200
     seen = sum(verdict(rng, kind, 0.8 if kind == "still" else 0.4) == "better" for _ in range(60))
     assert seen >= 0.9 * 60
+
+
+@given(st.lists(st.integers(1, 400), min_size=6, max_size=14), st.lists(st.integers(1, 400), min_size=6, max_size=14))
+def test_the_interval_of_a_shift_is_that_of_all_differences(befores: list[int], afters: list[int]) -> None:
+    n, m = len(befores), len(afters)
+    every = sorted(new - old for old in befores for new in afters)
+    rank = max(1, round(n * m / 2 - 1.96 * (n * m * (n + m + 1) / 12) ** 0.5))
+    assert _shift_half_width(befores, afters) == pytest.approx((every[-rank] - every[rank - 1]) / 2, abs=1e-6)
