@@ -81,19 +81,19 @@ class Spent:
             )
 
 
-async def settled(pilot: Pilot[None]) -> None:
+async def settled(pilot: Pilot[object]) -> None:
     """Until the app has handed its messages to the screen, that has dealt with them, and what it did is drawn."""
     for _ in range(3):
         await pilot._wait_for_screen()
 
 
-async def tap(pilot: Pilot[None], key: str) -> None:
+async def tap(pilot: Pilot[object], key: str) -> None:
     """A key as the terminal's driver hands it over."""
     pilot.app.post_message(Key(key, key if len(key) == 1 else None))
     await settled(pilot)
 
 
-async def opened(pilot: Pilot[None], app: QtopApp, source: ReplaySource) -> None:
+async def opened(pilot: Pilot[object], app: QtopApp, source: ReplaySource) -> None:
     """The plan's screen, with the recording's end below it and its timeline looked through."""
     deadline = time.monotonic() + PATIENCE_S
     while not (
@@ -113,7 +113,7 @@ async def opened(pilot: Pilot[None], app: QtopApp, source: ReplaySource) -> None
         await pilot.pause(0.05)
 
 
-async def to(pilot: Pilot[None], app: QtopApp, field: str) -> None:
+async def to(pilot: Pilot[object], app: QtopApp, field: str) -> None:
     """The cursor to a control."""
     for _ in FIELDS:
         if app.planning.form is not None and app.planning.form.name == field:
@@ -122,7 +122,9 @@ async def to(pilot: Pilot[None], app: QtopApp, field: str) -> None:
     raise LookupError(field)
 
 
-async def steps(pilot: Pilot[None], app: QtopApp, spent: Spent, rounds: int, profile: cProfile.Profile | None) -> None:
+async def steps(
+    pilot: Pilot[object], app: QtopApp, spent: Spent, rounds: int, profile: cProfile.Profile | None
+) -> None:
     """Each control, there and back."""
     for field in FIELDS:
         await to(pilot, app, field)

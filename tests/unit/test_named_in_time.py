@@ -10,6 +10,7 @@ import pytest
 
 from qtop.diagnose.engine import Diagnosis
 from qtop.diagnose.registry import RULES
+from qtop.diagnose.rule import State
 from qtop.diagnose.verdict import verdict
 from qtop.diagnose.whole import diagnose_all
 from qtop.model.derive import Deriver
@@ -92,3 +93,15 @@ def test_a_limit_that_is_raised_by_a_new_start_shows_the_next() -> None:
     assert all("is starting" in told[second][1] for second in range(147, 269))
     assert {told[second][0] for second in range(270, 286)} == {None}
     assert {told[second][0] for second in range(289, 320)} == {"QT203"}
+
+
+def test_requests_that_come_together_wait_in_the_api_server() -> None:
+    """32 clients of a vLLM over two H200: their answers are of one length, so the next requests come at once. Prompts
+    of 4 tokens take no time to tokenize."""
+    recording = Recording(FOLDER / "h200x2-together.qtop")
+    whole = diagnose_all(recording.samples())
+    assert whole is not None
+    assert whole.verdict.rule == "QT309"
+    assert whole.verdict.headline.startswith("API SERVER TAKES LONG") and "TOKENIZING" not in whole.verdict.headline
+    assert isinstance(whole.frame.gpus, tuple) and len(whole.frame.gpus) == 2
+    assert {one.rule for one in whole.findings if one.state is State.FIRING} == {"QT309"}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from qtop.errors import QtopError
 from qtop.model.gpus import GPUS, exactly
+from qtop.model.model_config import decoder
 from qtop.model.presets import PRESETS, preset_decoder
 from qtop.plan.command import flags
 from qtop.plan.making import Plan, Wish, make, tokens_text
@@ -25,10 +26,13 @@ from qtop.units import GIB
 from qtop.verbs.plan_options import _context
 from qtop.verbs.recording_options import byte_count
 
-DATA = json.loads((Path(__file__).parents[1] / "data" / "starts" / "h100.json").read_text())
+FOLDER = Path(__file__).parents[1] / "data" / "starts"
+DATA = json.loads((FOLDER / "h100.json").read_text())
 STARTS: list[dict[str, Any]] = DATA["starts"]
 QWEN = Model("Qwen/Qwen3-4B-Instruct-2507", preset_decoder("Qwen3-4B-Instruct-2507"), "preset")
-H100 = card(exactly("H100"))
+H100, H200 = card(exactly("H100")), card(exactly("H200"))
+OTHERS: list[dict[str, Any]] = json.loads((FOLDER / "h200.json").read_text())["starts"]
+"""Other models on another card, one of them on two: nothing was fitted to them."""
 
 
 def started(flags: str) -> Serving:
@@ -43,6 +47,7 @@ def started(flags: str) -> Serving:
         weights=given.get("--quantization", "auto"),
         kv=given.get("--kv-cache-dtype", "auto"),
         block=int(given.get("--block-size", 16)),
+        spread=int(given.get("--tensor-parallel-size", 1)),
         eager="--enforce-eager" in words,
         version=(0, 25, 1),
     )
@@ -71,6 +76,21 @@ def test_the_parts_are_those_of_its_debug_log(start: dict[str, Any]) -> None:
     if start.get("graphs_gib") is not None:
         assert spent.graphs / GIB == pytest.approx(start["graphs_gib"], abs=0.05)
     assert not spent.graphs_counted, "0.25's model runner for dense models leaves graphs out of its sum"
+
+
+@pytest.mark.parametrize("start", OTHERS, ids=lambda one: one["model"])
+def test_models_of_every_kind_on_another_card(start: dict[str, Any]) -> None:
+    """A mixture of experts over two cards, latent attention, windows in every second layer and in five of six."""
+    model = Model(start["model"], decoder(start["config"]), "") if "config" in start else QWEN
+    one = started(start["flags"])
+    spent = memory(model, H200, one)
+    assert spent.tokens == pytest.approx(start["kv_tokens"], rel=0.01)
+    assert spent.pool / GIB == pytest.approx(start["kv_gib"], rel=0.01)
+    assert (spent.weights + spent.reserve.buffers) / GIB == pytest.approx(start["weights_gib"], rel=0.02)
+    if "at_once" in start:
+        assert at_once(model, one, spent.pool, one.context) == pytest.approx(start["at_once"], rel=0.01)
+        same = at_once(model, one, start["kv_gib"] * GIB, one.context)
+        assert same == pytest.approx(start["at_once"], rel=0.0005), "of the same memory, to the digits of its log"
 
 
 def measured(kind: str) -> list[tuple[Serving, dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from qtop.errors import QtopError
@@ -123,11 +124,22 @@ def test_the_cache_of_a_token() -> None:
 def test_a_window_bounds_what_is_held_and_read() -> None:
     oss = preset_decoder("gpt-oss-20b")
     assert (oss.full, oss.sliding) == (12, 12)
-    assert oss.kv_sequence(100, 2) == 100 * oss.kv_token(2)
+    each = oss.kv_layer(2)
+    assert oss.kv_sequence(96, 2) == (12 * 96 + 12 * (96 + 16)) * each, "a window holds a block more"
     long = oss.kv_sequence(100_000, 2, budget=2048)
     assert 0.5 * oss.kv_token(2) * 100_000 < long < 0.52 * oss.kv_token(2) * 100_000
     assert oss.seen(100_000) == 12 * 100_000 + 12 * 128
     assert preset_decoder("gemma-3-1b").full == 4
+
+
+def test_layers_that_are_missing_to_a_group_are_held_too() -> None:
+    """34 layers of Gemma 3 4B, five of them full: six groups of five of the others, one of them with a stand-in."""
+    windows = tuple(0 if (at + 1) % 6 == 0 else 1024 for at in range(34))
+    one = msgspec.structs.replace(preset_decoder("gemma-3-1b"), layers=34, windows=windows)
+    held = one.kv_sequence(65_536, 2, budget=8192) / one.kv_layer(2)
+    assert held == 5 * 65_536 + 30 * (9216 + 16)
+    even = msgspec.structs.replace(one, layers=25, windows=(0,) * 13 + (1024,) * 12)
+    assert even.kv_sequence(65_536, 2, budget=8192) / one.kv_layer(2) == 13 * 65_536 + 13 * (9216 + 16)
 
 
 def test_a_name_means_the_most_special_preset() -> None:

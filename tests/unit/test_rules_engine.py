@@ -477,6 +477,16 @@ def test_a_saturated_or_starved_api_server_is_another_finding(api: ThreadView) -
     assert seen("QT309", frame(waterfall=fall(frontend=400.0), sched=sched(thread(0.2, "api")))).value == 0.8
 
 
+def test_an_api_server_that_is_half_busy_is_not_said_to_tokenize() -> None:
+    gap = fall(frontend=400.0)
+    assert seen("QT309", frame(waterfall=gap, sched=sched(thread(0.2, "api")))).told.headline.startswith("TOKENIZING")
+    busy = seen("QT309", frame(waterfall=gap, sched=sched(thread(0.62, "api")))).told
+    assert busy.headline.startswith(
+        "API SERVER TAKES LONG: 400 ms before the queue, 80 % of TTFT, its main thread is 62 %"
+    )
+    assert "--stream-interval" in busy.reason
+
+
 def test_the_gap_is_not_judged_by_means_of_different_requests() -> None:
     doubted = fall(frontend=400.0, trusted=False, why="90 begun, 40 finished")
     assert isinstance(look("QT309", frame(waterfall=doubted)), CannotTell)

@@ -14,6 +14,10 @@ import msgspec
 from qtop.model.families import Family
 
 
+BLOCK = 16
+"""Tokens of a block of KV cache, where none is named."""
+
+
 class Experts(msgspec.Struct, frozen=True):
     """The mixture of experts of those layers that have one."""
 
@@ -184,11 +188,30 @@ class Decoder(msgspec.Struct, frozen=True):
         """The same for all layers, as long as no window is full."""
         return self.layers * self.kv_layer(element, spread)
 
-    def kv_sequence(self, tokens: float, element: float, budget: int = 0, spread: int = 1) -> float:
-        """Bytes that a sequence of so many tokens holds. A layer with a window keeps that and the tokens of one step
-        (source: SlidingWindowSpec.max_memory_usage_bytes)."""
-        held = self.full * tokens + sum(min(tokens, window - 1 + budget) for window in self.windows if window)
+    def kv_sequence(self, tokens: float, element: float, budget: int = 0, spread: int = 1, block: int = BLOCK) -> float:
+        """Bytes that a sequence of so many tokens holds. A layer with a window keeps that, the tokens of one step and a
+        block more (source: SlidingWindowSpec.max_memory_usage_bytes); layers that are missing to a group hold as much
+        as others (``_grouped``)."""
+        full, windowed = self._grouped()
+        held = full * tokens
+        for window, layers in windowed.items():
+            kept = min(tokens, window - 1 + budget)
+            held += layers * (math.ceil(kept / block) + 1) * block
         return held * self.kv_layer(element, spread)
+
+    def _grouped(self) -> tuple[int, dict[int, int]]:
+        """Layers that look at all, and those of each window, as vLLM makes up groups of one size of them: as large as
+        the fewest of a kind, or as the most where those are less than half as many again (source:
+        kv_cache_utils._get_kv_cache_groups_uniform_page_size)."""
+        windowed: dict[int, int] = {}
+        for window in self.windows:
+            if window:
+                windowed[window] = windowed.get(window, 0) + 1
+        counts = [*windowed.values(), *([self.full] if self.full else [])]
+        if len(counts) < 2:
+            return self.full, windowed
+        size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+        return -(-self.full // size) * size, {window: -(-one // size) * size for window, one in windowed.items()}
 
     def seen(self, tokens: float) -> float:
         """Token-layers that a new token's attention reads behind ``tokens`` others."""

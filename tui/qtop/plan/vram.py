@@ -210,7 +210,7 @@ def _capacity(model: Model, one: Serving, pool: float) -> float:
 def sequence_bytes(model: Model, one: Serving, tokens: int) -> float:
     """Bytes of cache of one request of so many tokens on each GPU, whole blocks."""
     rounded = math.ceil(tokens / one.block) * one.block
-    return model.shape.kv_sequence(rounded, kv_element(model, one.kv), one.budget, one.spread)
+    return model.shape.kv_sequence(rounded, kv_element(model, one.kv), one.budget, one.spread, one.block)
 
 
 def at_once(model: Model, one: Serving, pool: float, tokens: int) -> float:

@@ -17,6 +17,9 @@ US_A_TOKEN = 20.0
 """µs a prompt token above ``LEAST_MS`` that are more than tokenizing costs: measured 1.8–4.4 on a weak VM."""
 SATURATED, STARVED = 0.85, 0.10
 """Share of wall time for which the API server's main thread runs, or waits for a CPU: then that explains the gap."""
+BUSY = 0.5
+"""From here on it has so much else to do (streams of tokens) that requests which come together wait for their turn:
+measured 0.62–0.65 where 32 requests of 4 tokens came at once, 0.26–0.36 where others had long texts tokenized."""
 WITH_GAP = frozenset({"vllm", "tgi", "trtllm"})
 """Engines that tell the time before the queue from the rest."""
 
@@ -102,9 +105,12 @@ def _told(frame: Frame, engine: EngineView, fall: Waterfall, gap: float, api: Th
     if value <= 0:
         why = "its main thread explains it (QT203, QT201)" if gap >= LEAST_MS and _explained(frame, api) else ""
         return Told("", tuple(lines), reason=why)
-    share = percent(gap / ttft if ttft else 0.0)
-    return Told(
-        f"TOKENIZING TAKES LONG: {milliseconds(gap)} before the queue, {share} of TTFT — shorter prompts, or more API "
-        "servers",
-        tuple(lines),
-    )
+    lost = f"{milliseconds(gap)} before the queue, {percent(gap / ttft if ttft else 0.0)} of TTFT"
+    if api is not None and api.run >= BUSY:
+        busy = f"its main thread is {percent(api.run)} busy"
+        return Told(
+            f"API SERVER TAKES LONG: {lost}, {busy} — requests that come together wait; more API servers",
+            tuple(lines),
+            reason="its main thread sends the tokens of all streams too: --stream-interval makes that less",
+        )
+    return Told(f"TOKENIZING TAKES LONG: {lost} — shorter prompts, or more API servers", tuple(lines))
