@@ -87,6 +87,11 @@ def test_models_of_every_kind_on_another_card(start: dict[str, Any]) -> None:
     assert spent.tokens == pytest.approx(start["kv_tokens"], rel=0.01)
     assert spent.pool / GIB == pytest.approx(start["kv_gib"], rel=0.01)
     assert (spent.weights + spent.reserve.buffers) / GIB == pytest.approx(start["weights_gib"], rel=0.02)
+    if one.spread > 1:
+        assert spent.reserve.context / GIB == pytest.approx(139.8 - 137.8, abs=0.01)
+    if "held_gib" in start:
+        held = spent.total - spent.others - spent.free
+        assert held / GIB == pytest.approx(start["held_gib"], rel=0.01)
     if "at_once" in start:
         assert at_once(model, one, spent.pool, one.context) == pytest.approx(start["at_once"], rel=0.01)
         same = at_once(model, one, start["kv_gib"] * GIB, one.context)

@@ -129,7 +129,7 @@ def settle(wish: Wish) -> Serving:
     context = wish.context or wish.model.shape.positions
     if wish.utilization is None:
         # Others' memory is theirs: vLLM refuses to start where it is asked for.
-        utilization = min(utilization, most_utilization(wish.gpu))
+        utilization = min(utilization, most_utilization(wish.gpu, wish.gpus))
     return Serving(
         context=context,
         seqs=min(chosen[0], chosen[1]),
@@ -202,7 +202,7 @@ def _nearest(wish: Wish, asked: Serving) -> Iterator[Nearest]:
     model = wish.model
     positions = model.shape.positions
     context = min(asked.context, positions)
-    cap = most_utilization(wish.gpu)
+    cap = most_utilization(wish.gpu, wish.gpus)
     base = msgspec.structs.replace(asked, context=context, utilization=min(asked.utilization, cap))
     if base.utilization <= 0:
         return

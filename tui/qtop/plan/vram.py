@@ -34,6 +34,9 @@ WORKSPACE = 32 * MIB
 """cuBLAS's own, which torch counts (source: torch, 32 MiB on Hopper)."""
 CONTEXT = 522 * MIB
 """The CUDA context, there before vLLM's sum begins: 78.66 of 79.18 GiB were free then."""
+LINKED_OUTSIDE, LINKED_CONTEXT = 0.54 * 1024 * MIB, 2.0 * 1024 * MIB
+"""The same where a model is spread over several GPUs: NCCL's and the all-reduce's buffers. Measured on two H200s that
+NVLink joins, its multicast off: 0.54 GiB, and 137.80 of 139.80 GiB free."""
 ROPE_BYTES = 4.0
 """Bytes of a sine or cosine in the table of rotary positions."""
 ROUNDED = 0.5 * MIB
@@ -147,7 +150,14 @@ def reserve(model: Model, one: Serving, cpu: bool = False) -> Reserve:
     if cpu:
         return Reserve(shape.positions * rotary * ROPE_BYTES, activations - WORKSPACE, 0.0, 0.0, False, 0.0)
     buffers = shape.positions * rotary * ROPE_BYTES + shape.layers * ROUNDED
-    return Reserve(buffers, activations, OUTSIDE, 0.0 if one.eager else graph_bytes(shape, one), counted)
+    graphs = 0.0 if one.eager else graph_bytes(shape, one)
+    outside = OUTSIDE if one.spread == 1 else LINKED_OUTSIDE
+    return Reserve(buffers, activations, outside, graphs, counted, context(one.spread))
+
+
+def context(spread: int) -> float:
+    """Bytes that are gone on each of so many GPUs before vLLM's sum begins."""
+    return CONTEXT if spread == 1 else LINKED_CONTEXT
 
 
 def graph_bytes(shape: Decoder, one: Serving) -> float:
@@ -157,10 +167,10 @@ def graph_bytes(shape: Decoder, one: Serving) -> float:
     return shape.layers * ((pieces + min(whole, small)) * SMALL_GRAPH + max(0, whole - small) * LARGE_GRAPH)
 
 
-def most_utilization(gpu: Card) -> float:
+def most_utilization(gpu: Card, spread: int = 1) -> float:
     """The most that vLLM may be given beside other processes, in hundredths: more than is free, and it does not
     start."""
-    return math.floor((gpu.total - gpu.others - CONTEXT) / gpu.total * 100) / 100
+    return math.floor((gpu.total - gpu.others - context(spread)) / gpu.total * 100) / 100
 
 
 def spread_weights(model: Model, one: Serving) -> float:
