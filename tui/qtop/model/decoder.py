@@ -13,7 +13,6 @@ import msgspec
 
 from qtop.model.families import Family
 
-
 BLOCK = 16
 """Tokens of a block of KV cache, where none is named."""
 
