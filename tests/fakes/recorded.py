@@ -12,9 +12,9 @@ from qtop.record.writer import QUEUE, Header, RecordingWriter
 from qtop.sample import Event, Sample
 
 
-def record(path: Path, records: Iterable[Sample | Event]) -> Path:
-    """A recording of these."""
-    writer = RecordingWriter(path, Header.here(interval=1.0, source="synthetic"))
+def record(path: Path, records: Iterable[Sample | Event], interval: float = 1.0) -> Path:
+    """A recording of these, made every ``interval`` seconds."""
+    writer = RecordingWriter(path, Header.here(interval=interval, source="synthetic"))
     for number, one in enumerate(records, 1):
         if isinstance(one, Event):
             writer.event(one)

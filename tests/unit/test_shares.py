@@ -94,6 +94,15 @@ def test_shares_say_the_same(name: str, tmp_path: Path, carried_on: list[float])
     assert len(carried_on) == again
 
 
+def test_a_sample_a_minute_runs_up_for_longer(tmp_path: Path, carried_on: list[float]) -> None:
+    begin = 16 * BORDER
+    samples = [(BUSY if 3 * BORDER < t < begin + 600 else QUIET).sample(float(t)) for t in range(0, 30 * BORDER, 60)]
+    recording = Recording(record(tmp_path / "a.qtop", samples, interval=60.0))
+    several = in_shares(recording, [recording.start, recording.start + begin])
+    assert words(several) == words(diagnose_all(recording.samples()))
+    assert Walk(recording, recording.start + begin, None)._from()[0] <= recording.start + begin - 2 * 12 * 60
+
+
 def test_a_finding_that_lasted_over_the_border_is_one_episode(tmp_path: Path) -> None:
     story: Story = [(QUIET, 0, 100), (BUSY, 100, END)]
     recording = Recording(record(tmp_path / "a.qtop", told(story)))

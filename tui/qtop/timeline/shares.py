@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 SHARE_S = 1500.0
-"""Another process for less than that costs more than it gains: it must start, and run up."""
+"""Another process for less than that, or so many samples, costs more than it gains: it must start, and run up."""
 MOST = 8
 """Processes at once."""
 NICE = 5
@@ -107,7 +107,7 @@ class Walk:
         """Unix times from which on frames are derived, and judged."""
         if self._known is not None:
             return self._known.frames.t, self._known.judging.t
-        begin = self._begin - run_up_s(RULES)
+        begin = self._begin - max(run_up_s(RULES), 2 * self._run_up)
         return begin, begin - 1e9
 
     def _remember(self, t: float) -> None:
@@ -142,7 +142,8 @@ def diagnose_recording(recording: Recording, most: int | None = None) -> Whole |
 
 def _begins(recording: Recording, most: int) -> list[float]:
     """Unix times at which shares begin, each at the beginning of a part; one where it is not worth more."""
-    count = min(most, int(recording.duration / SHARE_S)) if recording.indexed else 1
+    slow = max(1.0, recording.header.interval or 1.0)
+    count = min(most, int(recording.duration / (SHARE_S * slow))) if recording.indexed else 1
     marks = [mark.t for mark in recording.index] if count > 1 else []
     if count < 2 or any(later < before for before, later in pairwise(marks)):
         return [recording.start]
