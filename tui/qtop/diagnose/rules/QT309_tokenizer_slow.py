@@ -28,7 +28,7 @@ class TokenizerSlow(Rule):
     """Share of TTFT that goes before the queue, where that is more than it costs; else 0."""
 
     id = "QT309"
-    title = "tokenizing takes long"
+    title = "requests wait in the API server"
     enter = (Enter(Severity.WARNING, at=AT, seconds=8.0, of=10.0),)
     clear = Clear(below=0.2, seconds=15.0)
 
