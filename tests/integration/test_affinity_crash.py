@@ -30,11 +30,17 @@ pytestmark = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs to move th
 
 
 @pytest.fixture(scope="module")
-def server(make_llama_server: MakeLlamaServer) -> tuple[str, int]:
-    """URL and pid of a real server, all of whose threads share one CPU."""
-    started = make_llama_server(threads=1)
-    pin(started.pid, NARROW)
-    return started.url, started.pid
+def started(make_llama_server: MakeLlamaServer) -> tuple[str, int]:
+    """URL and pid of a real server."""
+    one = make_llama_server(threads=1)
+    return one.url, one.pid
+
+
+@pytest.fixture
+def server(started: tuple[str, int]) -> tuple[str, int]:
+    """The same, all of whose threads share one CPU, whatever the test before left behind."""
+    pin(started[1], NARROW)
+    return started
 
 
 @pytest.fixture

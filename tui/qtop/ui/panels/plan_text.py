@@ -57,6 +57,13 @@ def compared_lines(look: Look, one: Compared, width: int, height: int) -> list[L
     return lines[:height]
 
 
+def beside_line(look: Look, one: Compared, width: int) -> Line:
+    """The same on one line; nothing where nothing was measured."""
+    told = (f"{row.measured} {row.what}" + (f" ({row.difference})" if row.difference else "") for row in one.rows)
+    text = f"measured beside it: {', '.join(told)}" if one.rows else ""
+    return (look.seg(fit(text, width), "label"),)
+
+
 def note_lines(look: Look, made: Plan, note: str, width: int, height: int) -> list[Line]:
     """What is to be known of it, and where its figures come from."""
     lines = [title(look, "Notes", width)]

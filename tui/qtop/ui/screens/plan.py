@@ -9,13 +9,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from qtop.plan.compare import Compared
 from qtop.ui.lines import Lines
 from qtop.ui.look import Line
 from qtop.ui.panels.header import Key
 from qtop.ui.panels.plan_form import form_lines, slid
 from qtop.ui.panels.plan_memory import cells_of, grid_lines, memory_lines, verdict_lines
 from qtop.ui.panels.plan_speed import LABEL, first_lines, speed_lines
-from qtop.ui.panels.plan_text import command_lines, compared_lines, near_lines, note_lines
+from qtop.ui.panels.plan_text import beside_line, command_lines, compared_lines, near_lines, note_lines
 from qtop.ui.plan_form import CHOICES, FIELDS
 from qtop.ui.screens.base import MainScreen, View
 from qtop.ui.screens.plan_dialogs import ListDialog
@@ -98,6 +99,7 @@ class PlanScreen(MainScreen):
         lines = verdict_lines(look, made, planning.failed, width, 3 if height >= 20 else 2)
         if form is None:
             return lines
+        below_verdict = len(lines)
         if made is not None:
             lines += [*gap, *memory_lines(look, made, width)]
         lines += gap
@@ -110,8 +112,11 @@ class PlanScreen(MainScreen):
                                             4 if tall else 3)]  # fmt: skip
         room = height - len(lines) - len(command)
         below = room - FORM_ROWS - len(gap)
-        pages = self._pages(view, wide and below >= 8, below >= 18)
+        compared = planning.compared(view.snapshot.frame)
+        pages = self._pages(compared, wide and below >= 8, below >= 18)
         self._at_page %= max(1, len(pages))
+        if compared is not None and gap and len(pages) > 1 and self._at_page == 0:
+            lines[below_verdict] = beside_line(look, compared, width)  # in full on another page
         if made is None or not pages:
             return [*lines, *inputs][:height]
         beside, under = pages[self._at_page]
@@ -129,13 +134,12 @@ class PlanScreen(MainScreen):
         lines = lines[: height - len(command)]
         return [*lines, *([()] * (height - len(command) - len(lines))), *command][:height]
 
-    def _pages(self, view: View, wide: bool, tall: bool) -> list[tuple[Pane, list[Row]]]:
+    def _pages(self, compared: Compared | None, wide: bool, tall: bool) -> list[tuple[Pane, list[Row]]]:
         """What stands beside the inputs, and the rows of panels below; by page."""
         look, planning = self.look, self.qtop.planning
         made, cells = planning.made, planning.grid
         if made is None or cells is None:
             return []
-        compared = planning.compared(view.snapshot.frame)
         note = planning.note
 
         def map_(width: int, height: int) -> list[Line]:
