@@ -32,8 +32,8 @@ STARTS: list[dict[str, Any]] = DATA["starts"]
 QWEN = Model("Qwen/Qwen3-4B-Instruct-2507", preset_decoder("Qwen3-4B-Instruct-2507"), "preset")
 H100, H200 = card(exactly("H100")), card(exactly("H200"))
 OTHERS: list[dict[str, Any]] = json.loads((FOLDER / "h200.json").read_text())["starts"]
-"""Other models on another card, two of them on two. Planned before: within 1.7 %. Learnt from them: the groups of layers
-with windows, and what NCCL holds on each of two cards."""
+"""Other models on another card, two of them on two. Planned before: within 1.7 %. Learnt from them: the groups of
+layers with windows, and what NCCL holds on each of two cards."""
 
 
 def started(flags: str) -> Serving:
