@@ -18,18 +18,18 @@ from tests.fakes.stub_source import BEGIN, Machine
 
 from qtop.diagnose.checkpoint import run_up_s
 from qtop.diagnose.parts import PART_S
-from qtop.diagnose.registry import RULES
 from qtop.diagnose.rule import State
 from qtop.diagnose.whole import Whole, diagnose_all
+from qtop.model.frame import Frame
 from qtop.record.reader import Recording
 from qtop.report.documents import whole_document
 from qtop.sample import Sample
 from qtop.timeline import shares
-from qtop.timeline.shares import Walk, diagnose_recording, join
+from qtop.timeline.shares import NotSharedError, Walk, diagnose_recording, join
 
 BORDER = int(PART_S)
 END = BORDER + 260
-LATE = BORDER - int(run_up_s(RULES))
+LATE = BORDER - int(run_up_s())
 """The run-up of the second share begins here."""
 Story = list[tuple[Machine, int, int]]
 """What the machine is like, from which second to which."""
@@ -129,6 +129,33 @@ def test_after_carrying_on_for_a_part_the_rest_is_taken_as_it_is(tmp_path: Path,
     assert words(join(recording, begins, steps, walks[-1].frame)) == words(diagnose_all(recording.samples()))
     assert carried_on == [begins[1]]
     assert max(seen) == recording.start + 2 * BORDER
+
+
+def test_a_file_that_has_grown_since_is_carried_on_to_its_end(tmp_path: Path, carried_on: list[float]) -> None:
+    story: Story = [(BUSY, 0, 200), (BETWEEN, 200, 2 * BORDER + 50)]
+    samples = [sample for machine, first, last in story for sample in machine.samples(first, last)]
+    recording = Recording(record(tmp_path / "a.qtop", samples))
+    begins = [recording.start, recording.start + BORDER]
+    first, last = (list(Walk(recording, at, end)) for at, end in zip(begins, [begins[1], None], strict=True))
+    assert len(last) == 2  # of which one was there at first
+    whole = join(recording, begins, [first, [last[0]._replace(after=None)]], diagnosed_last(recording))
+    assert words(whole) == words(diagnose_all(recording.samples()))
+    assert carried_on == [begins[1]]
+
+
+def test_a_share_that_ends_before_the_next_begins_is_no_share(tmp_path: Path) -> None:
+    recording = Recording(record(tmp_path / "a.qtop", told([(BUSY, 0, END)])))
+    begins = [recording.start, recording.start + BORDER]
+    first, last = (list(Walk(recording, at, end)) for at, end in zip(begins, [begins[1], None], strict=True))
+    with pytest.raises(NotSharedError):
+        join(recording, begins, [[first[0]._replace(after=None)], last], diagnosed_last(recording))
+
+
+def diagnosed_last(recording: Recording) -> Frame:
+    """The last frame."""
+    whole = diagnose_all(recording.samples())
+    assert whole is not None
+    return whole.frame
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from qtop.act.launchers.containers import LINES, container_of
 from qtop.act.launchers.systemctl import NAME, Manager
 from qtop.act.launchers.unit_place import unit_of
 from qtop.act.serve.control import child_alive, states
+from qtop.act.within import TooLong, within
 from qtop.collect.discover import in_container, started
 from qtop.collect.discover.procfs import PROC, text
 from qtop.collect.discover.tree import server_root, server_tree
@@ -54,22 +54,10 @@ def log_of_server(server: ServerInfo | Absent, patience: float = WHOLE_S) -> Ser
     now = started(pid)
     if isinstance(now, Absent) or abs(now - begun) > SAME_S:
         raise Refused("the recorded server does not run here now")
-    found: list[ServerLog | QtopError] = []
-
-    def look() -> None:
-        try:
-            found.append(find(server_root(pid)))
-        except QtopError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=look, name="qtop-server-log", daemon=True)
-    thread.start()
-    thread.join(patience)
-    if not found:
-        raise Refused(f"it could not be read within {patience:.0f} s")
-    if isinstance(found[0], QtopError):
-        raise found[0]
-    return found[0]
+    try:
+        return within(patience, lambda: find(server_root(pid)), "qtop-server-log")
+    except TooLong:
+        raise Refused(f"it could not be read within {patience:.0f} s") from None
 
 
 def find(pid: int) -> ServerLog:

@@ -41,11 +41,12 @@ def sample() -> str:
 def tokenizer_speed(path: str, pythons: Sequence[str]) -> float | str:
     """Tokens a second on one CPU, of the ``tokenizer.json`` at ``path``; or why that is not known. Each of the
     interpreters is tried until one has the library."""
+    text = sample().encode()
     for python in pythons:
         try:
             done = subprocess.run(
                 [python, "-c", CODE, path],
-                input=sample().encode(),
+                input=text,
                 capture_output=True,
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
                 timeout=LIMIT_S,

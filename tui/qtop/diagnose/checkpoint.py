@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from qtop.diagnose.engine import TrackerState
+from qtop.diagnose.engine import Diagnosis, TrackerState
+from qtop.diagnose.registry import RULES
 from qtop.diagnose.rule import Observed, Rule
-from qtop.model.derive import Carried
+from qtop.model.derive import Carried, Deriver
 from qtop.model.requests import WINDOW_S
 
 
@@ -34,21 +34,33 @@ class Start(NamedTuple):
     """Unix time of the first sample needed, if there is no checkpoint for the frames."""
 
 
-def run_up_s(rules: Sequence[Rule]) -> float:
+def resumed(start: Start | None, kept: bool) -> tuple[Deriver, Diagnosis, str | None]:
+    """What derives frames (``kept``: as for ``Deriver``) and judges them from this start on, and the rule of the
+    verdict before it."""
+    deriver, diagnosis, held = Deriver(kept), Diagnosis(RULES), None
+    if start is not None and start.frames is not None:
+        deriver.resume(start.frames.carried)
+    if start is not None and start.judging is not None:
+        diagnosis.resume(start.judging.states)
+        held = start.judging.held
+    return deriver, diagnosis, held
+
+
+def run_up_s() -> float:
     """Seconds after which one who knew nothing knows all that counts, where nothing is out of the ordinary: twice the
-    longest time that any of these rules looks back, and what frames look back."""
-    longest = max(max(rule.clear.seconds, *(enter.of for enter in rule.enter)) for rule in rules)
+    longest time that any rule looks back, and what frames look back."""
+    longest = max(max(rule.clear.seconds, *(enter.of for enter in rule.enter)) for rule in RULES)
     return 2 * longest + WINDOW_S
 
 
-def same_future(rules: Sequence[Rule], one: Checkpoint, other: Checkpoint) -> bool:
+def same_future(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether the same samples lead to the same findings from both on, but for since when a state stands and how often
     it stood before."""
     if (one.t, one.held) != (other.t, other.held) or _carried(one.t, one.carried) != _carried(one.t, other.carried):
         return False
     return all(
         _state(rule, mine) == _state(rule, theirs)
-        for rule, mine, theirs in zip(rules, one.states, other.states, strict=True)
+        for rule, mine, theirs in zip(RULES, one.states, other.states, strict=True)
     )
 
 

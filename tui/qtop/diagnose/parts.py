@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from qtop.diagnose.checkpoint import Checkpoint, Start
-from qtop.diagnose.engine import Diagnosis, Finding, order
+from qtop.diagnose.checkpoint import Checkpoint, Start, resumed
+from qtop.diagnose.engine import Finding, order
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.rule import Severity, State
 from qtop.diagnose.verdict import leading
-from qtop.model.derive import Deriver
 from qtop.model.frame import Frame
 from qtop.sample import Sample
 
@@ -103,17 +102,12 @@ class Judging:
     def __init__(self, begin: float, start: Start | None = None) -> None:
         """``begin``: Unix time from which parts are counted, that of the recording's first sample. ``start``: where
         to go on; nothing counts before its checkpoint for findings."""
-        self.deriver, self.diagnosis = Deriver(kept=False), Diagnosis(RULES)
+        self.deriver, self.diagnosis, self.held = resumed(start, kept=False)
         self.frame = Frame(0.0, 0.0)
-        self.held: str | None = None
         self.part: Part | None = None
         self._begin = self.part_end = begin
         self._states: list[State | None] = [None for _ in RULES]
-        if start is not None and start.frames is not None:
-            self.deriver.resume(start.frames.carried)
         if start is not None and start.judging is not None:
-            self.diagnosis.resume(start.judging.states)
-            self.held = start.judging.held
             self._states = [one.state for one in start.judging.states]
 
     def run_up(self, sample: Sample) -> None:

@@ -54,6 +54,10 @@ class Since(NamedTuple):
     was: float | None
     true: float | None
 
+    def of(self, state: State, since: float | None) -> float | None:
+        """Since when this state stands, which is said to since ``since``: of another spell that is so."""
+        return self.true if (state, since) == (self.state, self.was) else since
+
 
 @dataclass
 class _Total:
@@ -93,9 +97,9 @@ class _Total:
 
 
 def _since(finding: Finding | None, since: Since | None) -> Finding | None:
-    if finding is None or since is None or (finding.state, finding.since) != since[:2]:
+    if finding is None or since is None:
         return finding
-    return replace(finding, since=since.true)
+    return replace(finding, since=since.of(finding.state, finding.since))
 
 
 class Sum:

@@ -91,7 +91,7 @@ class Decoder(msgspec.Struct, frozen=True):
     @property
     def sliding(self) -> int:
         """Layers with a sliding window."""
-        return sum(1 for window in self.windows if window) if self.windows else 0
+        return sum(1 for window in self.windows if window)
 
     @property
     def full(self) -> int:
@@ -128,11 +128,8 @@ class Decoder(msgspec.Struct, frozen=True):
         bias = (2 * self.experts.intermediate + self.hidden) if self.family.expert_bias else 0
         return self._mlp(self.experts.intermediate) + bias
 
-    def _count(self, chosen: int) -> int:
+    def count(self, chosen: int) -> int:
         """Parameters with ``chosen`` experts of each layer."""
-        return _counted(self, chosen)
-
-    def _add_up(self, chosen: int) -> int:
         family = self.family
         norm = self.hidden * (2 if family.norm_bias else 1)
         total = self.unquantised + norm * (2 if family.embedding_norm else 1)
@@ -151,12 +148,12 @@ class Decoder(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> int:
         """All of them."""
-        return self._count(self.experts.total if self.experts is not None else 0)
+        return _counted(self, self.experts.total if self.experts is not None else 0)
 
     @property
     def active(self) -> int:
         """Those that one token passes: all of a dense model."""
-        return self._count(self.experts.active if self.experts is not None else 0)
+        return _counted(self, self.experts.active if self.experts is not None else 0)
 
     @property
     def in_experts(self) -> int:
@@ -220,4 +217,4 @@ class Decoder(msgspec.Struct, frozen=True):
 @lru_cache(maxsize=256)
 def _counted(one: Decoder, chosen: int) -> int:
     """A curve of speed asks the same for each of its points."""
-    return one._add_up(chosen)
+    return one.count(chosen)

@@ -82,6 +82,11 @@ RUN_UP_S, RUN_UP_TICKS = WINDOW_S + MISSED_S + 5.0, 12
 minutes of requests, ``Carried`` holds what counts."""
 
 
+def run_up(interval: float | None) -> float:
+    """Seconds of a run-up where samples lie ``interval`` apart (None: one)."""
+    return max(RUN_UP_S, RUN_UP_TICKS * (interval or 1.0))
+
+
 class Carried(msgspec.Struct, frozen=True):
     """What a deriver knows that a short run-up does not give back, without holding on to a sample."""
 

@@ -1,12 +1,12 @@
 """Families of decoders: what a model type has that its config.json does not say.
 
-Sources: the configuration classes and modelling files of transformers and vLLM's model files. Each is checked against
-the number of parameters of a published checkpoint, to the last one (tests).
+Sources: the configuration classes and modelling files of transformers and vLLM's model files. Of most a published
+checkpoint's number of parameters is met to the last one (tests).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +42,37 @@ class Family:
     """Each so many layers one looks at all tokens, where the configuration has a window and no pattern."""
 
 
-_PLAIN = Family()
-_LAYER_NORM = Family(norm_bias=True)
 _BIASED = Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True)
-_QWEN2, _QWEN3 = Family(qkv_bias=True), Family(qk_norm=True)
-_DEEPSEEK = Family(routed_bias=True)
+"""As GPT-2 was: layer norms, biases everywhere, an MLP without a gate."""
+_TIED = replace(_BIASED, tied=True)
+
+
+def _alike(family: Family, *kinds: str) -> dict[str, Family]:
+    return dict.fromkeys(kinds, family)
+
 
 FAMILIES = {
-    **dict.fromkeys(
-        ("llama", "mistral", "ministral", "ministral3", "mixtral", "phi3", "granite", "smollm3", "internlm2",
-         "deepseek_v2"), _PLAIN),
-    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"), _QWEN2),
-    **dict.fromkeys(("qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text"), _QWEN3),
-    **dict.fromkeys(("deepseek_v3", "kimi_k2", "glm4_moe"), _DEEPSEEK),
+    **_alike(Family(), "llama", "mistral", "ministral", "ministral3", "mixtral", "phi3", "granite", "smollm3",
+             "internlm2", "deepseek_v2"),
+    **_alike(Family(qkv_bias=True), "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl",
+             "qwen2_5_vl_text", "glm"),
+    **_alike(Family(qk_norm=True), "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text"),
+    **_alike(Family(routed_bias=True), "deepseek_v3", "kimi_k2", "glm4_moe"),
     "gemma": Family(tied=True),
     "gemma2": Family(norms=4, tied=True, pattern=2),
     "gemma3_text": Family(qk_norm=True, norms=4, tied=True, pattern=6),
-    "glm": Family(qkv_bias=True),
     "glm4": Family(norms=4, qkv_bias=True),
     "llama4_text": Family(shared=True),
     "gpt_oss": Family(qkv_bias=True, out_bias=True, sinks=True, expert_bias=True),
     "cohere": Family(norms=1, tied=True),
-    "stablelm": _LAYER_NORM,
+    "stablelm": Family(norm_bias=True),
     "nemotron": Family(norm_bias=True, gated=False),
     "falcon": Family(norm_bias=True, gated=False, tied=True),
     "mpt": Family(gated=False, tied=True),
     "gpt_neox": _BIASED,
-    "phi": Family(norms=1, qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, head_bias=True),
-    "starcoder2": Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, tied=True),
-    "bloom": Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, tied=True,
-                    embedding_norm=True),
-    "gpt2": Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, tied=True, places=0),
-    "gpt_bigcode": Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, tied=True,
-                          places=0),
-    "opt": Family(qkv_bias=True, out_bias=True, norm_bias=True, gated=False, mlp_bias=True, tied=True, places=2),
+    "phi": replace(_BIASED, norms=1, head_bias=True),
+    "starcoder2": _TIED,
+    "bloom": replace(_TIED, embedding_norm=True),
+    **_alike(replace(_TIED, places=0), "gpt2", "gpt_bigcode"),
+    "opt": replace(_TIED, places=2),
 }  # fmt: skip

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from qtop.diagnose.checkpoint import Checkpoint, Start
-from qtop.diagnose.engine import Diagnosis, Finding, Verdict
-from qtop.diagnose.registry import RULES
+from qtop.diagnose.checkpoint import Checkpoint, Start, resumed
+from qtop.diagnose.engine import Finding, Verdict
 from qtop.diagnose.verdict import verdict
-from qtop.model.derive import Deriver
 from qtop.model.frame import Frame
 from qtop.sample import Sample
 
@@ -26,19 +24,15 @@ class Rerun:
     """Feed it the samples from the start on, in order: ``deriver`` and ``diagnosis`` are then as after playing."""
 
     def __init__(self, start: Start | None = None, kept: bool = True) -> None:
-        self.deriver, self.diagnosis = Deriver(kept), Diagnosis(RULES)
-        self._held: str | None = None
+        self.deriver, self.diagnosis, self._held = resumed(start, kept)
         self._from: float | None = None
         """Samples are diagnosed from this time on; None: all."""
         self._begin: float | None = None
         """And looked at at all from this one on."""
         if start is not None and start.frames is not None:
             self._begin = start.frames.t
-            self.deriver.resume(start.frames.carried)
         if start is not None and start.judging is not None:
             self._from = start.judging.t
-            self.diagnosis.resume(start.judging.states)
-            self._held = start.judging.held
 
     def push(self, sample: Sample) -> Moment | None:
         """The moment of this sample; None for one that lies before the start."""

@@ -20,7 +20,7 @@ from qtop.diagnose.parts import Turn
 from qtop.diagnose.stretches import Stretch, Stretches
 from qtop.errors import QtopError
 from qtop.model.breaks import Break, Breaks
-from qtop.model.derive import RUN_UP_S, RUN_UP_TICKS
+from qtop.model.derive import run_up
 from qtop.record.reader import Recording
 from qtop.timeline.kinds import Kind, Point, points_of
 from qtop.timeline.rerun import Rerun
@@ -86,13 +86,13 @@ class Timeline:
         """Where to begin so that the moment at Unix second ``t`` is as if all before it had been played."""
         known = self._checkpoints
         at = bisect_right(known, t, key=lambda one: one.t)
-        run_up = max(RUN_UP_S, RUN_UP_TICKS * self._interval)
+        needed = run_up(self._interval)
         if not at:
-            return Start(None, None, t - max(BLIND_S, run_up))
+            return Start(None, None, t - max(BLIND_S, needed))
         judging = known[at - 1]
         if t > self.reached and t - judging.t > max(BLIND_S, 2 * self._spacing()):
-            return Start(None, None, t - max(BLIND_S, run_up))
-        before = bisect_right(known, judging.t - run_up, key=lambda one: one.t)
+            return Start(None, None, t - max(BLIND_S, needed))
+        before = bisect_right(known, judging.t - needed, key=lambda one: one.t)
         if not before:
             return Start(None, judging, self.begin)
         return Start(known[before - 1], judging, known[before - 1].t)

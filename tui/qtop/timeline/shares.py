@@ -21,7 +21,7 @@ from qtop.diagnose.checkpoint import Checkpoint, Start, run_up_s, same_future
 from qtop.diagnose.parts import PART_S, Judging, Part, part_begin
 from qtop.diagnose.registry import RULES
 from qtop.diagnose.whole import Since, Sum, Whole, diagnose_all
-from qtop.model.derive import RUN_UP_S, RUN_UP_TICKS
+from qtop.model.derive import run_up
 from qtop.model.frame import Frame
 from qtop.record.ahead import ahead
 from qtop.record.reader import Recording
@@ -67,7 +67,7 @@ class Walk:
         self._recording, self._begin, self._end, self._known = recording, begin, end, known
         start = Start(known.frames, known.judging, begin) if known is not None else None
         self._judging = Judging(recording.start, start)
-        self._run_up = max(RUN_UP_S, RUN_UP_TICKS * (recording.header.interval or 1.0))
+        self._run_up = run_up(recording.header.interval)
         self._trail: deque[Checkpoint] = deque()
 
     @property
@@ -100,14 +100,13 @@ class Walk:
                 judging.next_part(t)
             judging.push(sample)
         if border is not None and judging.part is not None:
-            judging.part.settle()
             yield Step(border, judging.part, None)
 
     def _from(self) -> tuple[float, float]:
         """Unix times from which on frames are derived, and judged."""
         if self._known is not None:
             return self._known.frames.t, self._known.judging.t
-        begin = self._begin - max(run_up_s(RULES), 2 * self._run_up)
+        begin = self._begin - max(run_up_s(), 2 * self._run_up)
         return begin, begin - 1e9
 
     def _remember(self, t: float) -> None:
@@ -166,6 +165,8 @@ def _together(recording: Recording, begins: list[float]) -> Whole | None:
 
 def join(recording: Recording, begins: list[float], shares: list[list[Step]], frame: Frame) -> Whole | None:
     """Shares put together in their order; ``frame`` is the last one's last."""
+    if any(steps and steps[-1].after is None for steps in shares[:-1]):
+        raise NotSharedError  # what lay there is gone: a ring let go of it
     joined = _Joined(recording, frame)
     for steps, end in zip(shares, [*begins[1:], None], strict=True):
         joined.add(steps, end)
@@ -187,7 +188,8 @@ class _Joined:
             walk = Walk(self._recording, self._known.judging.t, end, self._known)
             for step in walk:
                 self.total.add(step.part)
-                self._known, stale = step.after, rest.popleft().after
+                self._known = step.after
+                stale = rest.popleft().after if rest else None  # the file may have grown since
                 if self._known is None:
                     self.frame = walk.frame
                 elif stale is not None and _same(self._known, stale):
@@ -200,7 +202,7 @@ class _Joined:
 
 
 def _same(one: Border, other: Border) -> bool:
-    return same_future(RULES, one.judging, other.judging)
+    return same_future(one.judging, other.judging)
 
 
 def _since(true: Border, known: Border) -> Mapping[str, Since]:
@@ -213,9 +215,10 @@ def _corrected(border: Border | None, since: Mapping[str, Since]) -> Border | No
     """The same with states that stand since before the share's beginning."""
     if border is None:
         return None
+    told = (since.get(rule.id) for rule in RULES)
     states = [
-        state._replace(since=told.true) if told is not None and (state.state, state.since) == told[:2] else state
-        for state, told in zip(border.judging.states, (since.get(rule.id) for rule in RULES), strict=True)
+        state._replace(since=one.of(state.state, state.since)) if one is not None else state
+        for state, one in zip(border.judging.states, told, strict=True)
     ]
     return border._replace(judging=border.judging._replace(states=tuple(states)))
 

@@ -6,10 +6,10 @@ NVML counts its users within a process: opening and closing it here takes nothin
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
+from qtop.act.within import TooLong, within
 from qtop.collect.nvml_errors import NO_PERMISSION, NOT_FOUND, code_why, text_of
 from qtop.errors import Refused
 
@@ -62,53 +62,35 @@ class Driver:
         return Card(self._nvml, uuid)
 
 
-class _Call(Generic[T]):
-    """One visit to the driver, and what came of it."""
-
-    def __init__(self, work: Callable[[Driver], T], what: str) -> None:
-        self._work, self._what = work, what
-        self.result: T | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """In the thread."""
+def _visited(work: Callable[[Driver], T], what: str) -> T:
+    try:
+        import pynvml
+    except ImportError:
+        raise Refused("the Python package nvidia-ml-py is not installed") from None
+    try:
+        pynvml.nvmlInit()
+    except Exception as error:
+        raise Refused(f"no NVIDIA driver answers here: {code_why(pynvml, error)[1].detail}") from None
+    try:
+        return work(Driver(pynvml))
+    except (pynvml.NVMLError, AttributeError) as error:
+        code, why = code_why(pynvml, error)
+        if code == NO_PERMISSION:
+            raise Refused(f"{what}: the NVIDIA driver denies it to this user", "It takes root.") from None
+        raise Refused(f"{what}: {why.detail}") from None
+    finally:
         try:
-            self.result = self._visit()
-        except BaseException as error:
-            self.error = error
-
-    def _visit(self) -> T:
-        try:
-            import pynvml
-        except ImportError:
-            raise Refused("the Python package nvidia-ml-py is not installed") from None
-        try:
-            pynvml.nvmlInit()
-        except Exception as error:
-            raise Refused(f"no NVIDIA driver answers here: {code_why(pynvml, error)[1].detail}") from None
-        try:
-            return self._work(Driver(pynvml))
-        except (pynvml.NVMLError, AttributeError) as error:
-            code, why = code_why(pynvml, error)
-            if code == NO_PERMISSION:
-                raise Refused(f"{self._what}: the NVIDIA driver denies it to this user", "It takes root.") from None
-            raise Refused(f"{self._what}: {why.detail}") from None
-        finally:
-            try:
-                pynvml.nvmlShutdown()
-            except pynvml.NVMLError:
-                pass
+            pynvml.nvmlShutdown()
+        except pynvml.NVMLError:
+            pass
 
 
 def visit(work: Callable[[Driver], T], what: str) -> T:
     """What ``work`` gives with the driver open. Errors: Refused in one line that begins with ``what``, also when the
     driver does not answer within LIMIT_S; GpuGone."""
-    call = _Call(work, what)
-    thread = threading.Thread(target=call.run, daemon=True)
-    thread.start()
-    thread.join(LIMIT_S)
-    if thread.is_alive():
-        raise Refused(f"{what}: the NVIDIA driver did not answer within {LIMIT_S:.0f} s", "See the kernel log (Xid).")
-    if call.error is not None:
-        raise call.error
-    return call.result  # type: ignore[return-value]
+    try:
+        return within(LIMIT_S, lambda: _visited(work, what), "qtop-nvml")
+    except TooLong:
+        raise Refused(
+            f"{what}: the NVIDIA driver did not answer within {LIMIT_S:.0f} s", "See the kernel log (Xid)."
+        ) from None
