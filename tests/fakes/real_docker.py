@@ -13,12 +13,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
 from qtop.demo.server import answers, free_port
@@ -270,3 +273,12 @@ def _until(true: Callable[[], bool], message: str, more: Callable[[], str]) -> N
         if time.monotonic() > deadline:
             raise CannotStart(f"{message}:\n{more()}")
         time.sleep(0.1)
+
+
+@contextmanager
+def docker_here() -> Iterator[Docker]:
+    """A daemon for a test, which is skipped where there can be none."""
+    if (missing := why_not()) is not None:
+        pytest.skip(missing)
+    with tempfile.TemporaryDirectory(prefix="qtop-docker-", dir="/var/tmp") as folder, Docker(Path(folder)) as running:
+        yield running

@@ -10,12 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
 from tests.fakes.ordinary_user import NAME, UID
 from tests.fakes.spawned import ROOT, CannotStart, with_parent
 
@@ -275,3 +278,14 @@ def _until(true: Callable[[], bool], message: str, more: Callable[[], str]) -> N
         if time.monotonic() > deadline:
             raise CannotStart(f"{message}:\n{more()}")
         time.sleep(0.05)
+
+
+@contextmanager
+def systemd_here() -> Iterator[tuple[SystemdLab, Path]]:
+    """A manager for a test and its folder; the test is skipped where there can be none."""
+    if (missing := why_not()) is not None:
+        pytest.skip(missing)
+    with tempfile.TemporaryDirectory(prefix="qtop-systemd-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        with SystemdLab(Path(folder)) as running:
+            yield running, Path(folder)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +17,8 @@ from pathlib import Path
 import pytest
 from tests.fakes import secrets
 from tests.fakes.ordinary_user import UID
-from tests.fakes.real_docker import Docker
-from tests.fakes.real_docker import why_not as no_docker
-from tests.fakes.real_systemd import LIKE, SystemdLab
-from tests.fakes.real_systemd import why_not as no_systemd
+from tests.fakes.real_docker import Docker, docker_here
+from tests.fakes.real_systemd import LIKE, SystemdLab, systemd_here
 from tests.fakes.spawned import ROOT
 
 from qtop.demo.server import answers, free_port
@@ -103,9 +100,7 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def docker() -> Iterator[Docker]:
-    if (missing := no_docker()) is not None:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="qtop-docker-", dir="/var/tmp") as folder, Docker(Path(folder)) as running:
+    with docker_here() as running:
         yield running
 
 
@@ -187,15 +182,11 @@ def test_a_docker_that_gives_no_log(docker: Docker, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[SystemdLab]:
-    if (missing := no_systemd()) is not None:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="qtop-systemd-", dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
-        with SystemdLab(Path(folder)) as running:
-            running("hostname", secrets.HOSTS[0])  # of its own UTS namespace
-            with (Path(folder) / "passwd").open("a") as file:
-                file.write(PEOPLE)
-            yield running
+    with systemd_here() as (running, folder):
+        running("hostname", secrets.HOSTS[0])  # of its own UTS namespace
+        with (folder / "passwd").open("a") as file:
+            file.write(PEOPLE)
+        yield running
 
 
 def within(lab: SystemdLab, state: Path) -> Run:

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.real_docker import Docker, LlamaInDocker, why_not
+from tests.fakes.real_docker import LlamaInDocker, docker_here
 
 pytestmark = [pytest.mark.integration, pytest.mark.root]
 
@@ -23,9 +22,7 @@ CPU = min(os.sched_getaffinity(0))
 @pytest.fixture(scope="module")
 def contained(llama_model: Path) -> Iterator[LlamaInDocker]:
     """It may use half of one CPU, and 1 GiB."""
-    if (missing := why_not()) is not None:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="qtop-docker-", dir="/var/tmp") as folder, Docker(Path(folder)) as docker:
+    with docker_here() as docker:
         limits = ("--cpus", "0.5", "--cpuset-cpus", str(CPU), "--memory", str(1024 * MIB))
         yield docker.llamacpp(llama_model, *limits, context=512)
 

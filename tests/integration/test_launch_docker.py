@@ -7,14 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.real_docker import Docker, LlamaInDocker, why_not
+from tests.fakes.real_docker import Docker, LlamaInDocker, docker_here
 from tests.fakes.spawned import ROOT
 
 from qtop.demo.server import answers, free_port
@@ -26,9 +25,7 @@ COMPOSE = shutil.which("docker-compose") is not None
 
 @pytest.fixture(scope="module")
 def docker() -> Iterator[Docker]:
-    if (missing := why_not()) is not None:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="qtop-docker-", dir="/var/tmp") as folder, Docker(Path(folder)) as running:
+    with docker_here() as running:
         yield running
 
 

@@ -8,14 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.fakes.ordinary_user import RUNS_ALL, UID, OrdinaryUser
 from tests.fakes.ordinary_user import why_not as no_user
-from tests.fakes.real_systemd import LlamaInUnit, SystemdLab, why_not
+from tests.fakes.real_systemd import LlamaInUnit, SystemdLab, systemd_here
 from tests.fakes.spawned import ROOT
 
 from qtop.act.launch_files import Installed, rendered
@@ -28,12 +27,8 @@ NASTY = ["", "a b", "$HOME", "${X}", "$$", "%n", "100%", ";", "a;b", "it's", '"q
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[SystemdLab]:
-    if (missing := why_not()) is not None:
-        pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="qtop-systemd-", dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
-        with SystemdLab(Path(folder)) as running:
-            yield running
+    with systemd_here() as (running, _):
+        yield running
 
 
 @pytest.fixture
