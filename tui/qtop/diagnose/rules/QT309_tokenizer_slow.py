@@ -109,8 +109,8 @@ def _told(frame: Frame, engine: EngineView, fall: Waterfall, gap: float, api: Th
     if api is not None and api.run >= BUSY:
         busy = f"its main thread is {percent(api.run)} busy"
         return Told(
-            f"API SERVER TAKES LONG: {lost}, {busy} — requests that come together wait; more API servers",
+            f"API SERVER TAKES LONG: {lost}, {busy} — add API servers",
             tuple(lines),
-            reason="its main thread sends the tokens of all streams too: --stream-interval makes that less",
+            reason="requests that come together wait while it sends all streams' tokens; --stream-interval: fewer to send",
         )
     return Told(f"TOKENIZING TAKES LONG: {lost} — shorter prompts, or more API servers", tuple(lines))
