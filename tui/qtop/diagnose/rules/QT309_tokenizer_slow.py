@@ -111,6 +111,6 @@ def _told(frame: Frame, engine: EngineView, fall: Waterfall, gap: float, api: Th
         return Told(
             f"API SERVER TAKES LONG: {lost}, {busy} — add API servers",
             tuple(lines),
-            reason="requests that come together wait while it sends all streams' tokens; --stream-interval: fewer to send",
+            reason="requests that come together wait while it sends all tokens; --stream-interval: fewer to send",
         )
     return Told(f"TOKENIZING TAKES LONG: {lost} — shorter prompts, or more API servers", tuple(lines))
